@@ -1,0 +1,1 @@
+"""The picture: arrays in, arrays out. The only package that imports TensorFlow."""

@@ -1,0 +1,1 @@
+"""The doors and the loop: inbox, outbox, metrics, HTTP, daemon."""

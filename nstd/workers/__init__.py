@@ -1,0 +1,1 @@
+"""Who paints: one supervised child process per device."""
