@@ -1,0 +1,1 @@
+"""Makes ``nstd/engine/builtin.npz``: features learned from images that this project generates."""
