@@ -71,13 +71,13 @@ def encode(weights: Weights, card: dict[str, Any]) -> bytes:
         "card": np.array(json.dumps({"format": FORMAT, "input": INPUT, **card}, sort_keys=True))
     }
     for name, (kernel, bias) in weights.items():
-        arrays[f"{name}/kernel"] = kernel.astype(np.float16)
+        arrays[f"{name}/kernel"] = np.asarray(kernel, np.float16, order="C")
         arrays[f"{name}/bias"] = bias.astype(np.float32)
     whole = io.BytesIO()
     with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
             member = io.BytesIO()
-            np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+            np.lib.format.write_array(member, array, allow_pickle=False)
             entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16
