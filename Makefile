@@ -1,0 +1,44 @@
+# `make test` and `make demo` set up everything they need; both are quick the second time.
+# Needs Python >= 3.11 with pip, and make. Another Python: make PYTHON=/path/to/python test
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+READY := $(VENV)/.nstd-ready
+PYTEST = $(BIN)/python -m pytest -rs
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format types layers unit clean
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+	  || sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1    \2/p' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## Make .venv with nstd and the development tools
+
+$(READY): pyproject.toml tools/setup_venv.py tools/find_python.sh
+	@python=$$(sh tools/find_python.sh $(PYTHON)) && "$$python" tools/setup_venv.py
+
+demo: $(READY)  ## Paint a sample photograph end to end through a real daemon
+	@$(BIN)/nstd demo
+
+test: lint types layers unit  ## Lint, strict types, import layers, tests
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(READY)
+	$(BIN)/mypy
+
+layers: $(READY)
+	$(BIN)/lint-imports
+
+unit: $(READY)
+	$(PYTEST) -m "not slow"
+
+format: $(READY)  ## Format the code and mend what the linter can mend
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+clean:  ## Remove .venv and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
