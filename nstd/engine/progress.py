@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -83,7 +84,7 @@ class Checkpoint:
                     if name.startswith("array.")
                 }
             return cls(head["job_hash"], head["facts"], arrays)
-        except (ValueError, KeyError, OSError, EOFError) as error:
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise InputError("The checkpoint is damaged.", "The job starts anew.") from error
 
 
