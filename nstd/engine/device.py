@@ -59,7 +59,7 @@ def look(root: str = "/", environ: Mapping[str, str] | None = None) -> Machine:
 
 
 def resolve(setting: str | Sequence[str], machine: Machine | None = None) -> list[str]:
-    """Return the devices that ``setting`` asks for, as names for ``environment`` and ``open_device``.
+    """Return the devices that ``setting`` asks for, by the names that workers take.
 
     Raises ConfigError for a setting that means nothing, DeviceError (exit 75) for a device that is
     not there or cannot be used.
