@@ -1,0 +1,104 @@
+"""3x3 convolutions by Winograd's minimal filtering: a quarter of the multiplications.
+
+F(4x4, 3x3) of Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015),
+section 4.3. Each 6x6 input tile gives a 4x4 output tile through 36 products per channel pair
+where the direct form takes 144. Every stage is one large matrix product: the two transforms
+multiply by a constant (36, 36) and (16, 36) matrix, the products in between are 36 products of
+(tiles, in) by (in, out). A CPU runs those near its peak, with any image size and no compilation.
+In float32 the result differs from the direct convolution by about 2e-5 of its largest value.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+_TILE = 4
+_B = np.array(
+    [
+        [4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1],
+    ],
+    np.float64,
+)
+_G = np.array(
+    [
+        [1 / 4, 0, 0],
+        [-1 / 6, -1 / 6, -1 / 6],
+        [-1 / 6, 1 / 6, -1 / 6],
+        [1 / 24, 1 / 12, 1 / 6],
+        [1 / 24, -1 / 12, 1 / 6],
+        [0, 0, 1],
+    ],
+    np.float64,
+)
+_A = np.array(
+    [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]],
+    np.float64,
+)
+
+
+def transform_kernel(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return G k Gᵀ of a (3, 3, in, out) kernel as (36, in, out), computed in float64."""
+    wide = np.einsum("ai,bj,ijco->abco", _G, _G, kernel.astype(np.float64), optimize=True)
+    return wide.reshape(36, *kernel.shape[2:]).astype(np.float32)
+
+
+def gradient_kernel(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the kernel whose 'same' convolution is the input gradient of ``kernel``'s."""
+    return np.ascontiguousarray(kernel[::-1, ::-1].transpose(0, 1, 3, 2))
+
+
+def _tiles(x: tf.Tensor, down: tf.Tensor, across: tf.Tensor) -> tf.Tensor:
+    """Cut (B, H, W, C) into overlapping 6x6 tiles, stride 4: (36, B*down*across*C)."""
+    shape = tf.shape(x)
+    batch, height, width = shape[0], shape[1], shape[2]
+    bottom, right = 3 + _TILE * down - height, 3 + _TILE * across - width
+    x = tf.pad(x, [[0, 0], [1, bottom], [1, right], [0, 0]])
+    x = tf.reshape(x, (batch, down + 1, _TILE, across + 1, _TILE, x.shape[3]))
+    x = tf.transpose(x, (2, 4, 0, 1, 3, 5))  # (4, 4, B, down+1, across+1, C)
+    # rows 4 and 5 of a tile are rows 0 and 1 of the tile below; columns likewise
+    x = tf.concat([x[:, :, :, :-1], x[:2, :, :, 1:]], 0)
+    x = tf.concat([x[:, :, :, :, :-1], x[:, :2, :, :, 1:]], 1)  # (6, 6, B, down, across, C)
+    return tf.reshape(x, (36, -1))
+
+
+def _same(x: tf.Tensor, transformed: tf.Tensor) -> tf.Tensor:
+    """Convolve (B, H, W, in) with a transformed kernel, zero padding, stride one."""
+    shape = tf.shape(x)
+    batch, height, width = shape[0], shape[1], shape[2]
+    down, across = -(-height // _TILE), -(-width // _TILE)
+    tiles = tf.matmul(tf.constant(np.kron(_B, _B), tf.float32), _tiles(x, down, across))
+    products = tf.matmul(tf.reshape(tiles, (36, -1, x.shape[3])), transformed)  # (36, n, out)
+    y = tf.matmul(tf.constant(np.kron(_A, _A), tf.float32), tf.reshape(products, (36, -1)))
+    y = tf.reshape(y, (_TILE, _TILE, batch, down, across, transformed.shape[2]))
+    y = tf.transpose(y, (2, 3, 0, 4, 1, 5))
+    y = tf.reshape(y, (batch, down * _TILE, across * _TILE, transformed.shape[2]))
+    return y[:, :height, :width]
+
+
+class Winograd:
+    """A fixed 3x3 convolution with its exact input gradient, both by Winograd's algorithm."""
+
+    def __init__(self, kernel: NDArray[np.float32]) -> None:
+        self._forward = tf.constant(transform_kernel(kernel))
+        self._backward = tf.constant(transform_kernel(gradient_kernel(kernel)))
+        self._channels = kernel.shape[2:]
+
+    def __call__(self, x: tf.Tensor) -> tf.Tensor:
+        """Convolve x (B, H, W, in) with 'same' zero padding: (B, H, W, out)."""
+
+        @tf.custom_gradient  # type: ignore[untyped-decorator]
+        def convolve(inner: tf.Tensor) -> tuple[tf.Tensor, object]:
+            def back(upstream: tf.Tensor) -> tf.Tensor:
+                upstream = tf.ensure_shape(upstream, (None, None, None, self._channels[1]))
+                return _same(upstream, self._backward)
+
+            return _same(inner, self._forward), back
+
+        return convolve(x)

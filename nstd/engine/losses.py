@@ -1,0 +1,146 @@
+"""Content, style and total-variation losses: pure functions of feature maps.
+
+Shapes: a feature map is (B, h, w, C) float32; every loss is (B,), one per image, so that images
+in a batch never mix. Gatys, Ecker, Bethge, "A Neural Algorithm of Artistic Style" (2015), for
+content and Gram; Li et al., "Demystifying Neural Style Transfer" (2017), for mean and covariance.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import tensorflow as tf
+
+if TYPE_CHECKING:
+    from nstd.engine.params import Normalization, Statistic
+
+
+class Moments(NamedTuple):
+    """First and second moment of a layer over its positions: all that a style loss reads."""
+
+    mean: tf.Tensor  # (B, C)
+    gram: tf.Tensor  # (B, C, C), the mean of f fᵀ: the Gram matrix over the number of positions
+
+    @property
+    def covariance(self) -> tf.Tensor:
+        """The second moment about the mean, (B, C, C)."""
+        return self.gram - self.mean[:, :, None] * self.mean[:, None, :]
+
+
+def gram(features: tf.Tensor) -> tf.Tensor:
+    """Return the Gram matrix divided by the number of positions: (B, h, w, C) -> (B, C, C)."""
+    return moments(features).gram
+
+
+def moment_sums(features: tf.Tensor, share: tf.Tensor | None = None) -> Moments:
+    """Return the sums of f and of f fᵀ over positions; ``share`` (B, h, w) weighs positions.
+
+    Sums add up over tiles, which is what makes tiling exact.
+    """
+    shape = tf.shape(features)
+    flat = tf.reshape(features, (shape[0], -1, features.shape[3]))  # (B, h*w, C)
+    if share is None:
+        weighted = flat
+    else:
+        weighted = flat * tf.reshape(share, (shape[0], -1, 1))
+    return Moments(tf.reduce_sum(weighted, 1), tf.matmul(weighted, flat, transpose_a=True))
+
+
+def moments(features: tf.Tensor, share: tf.Tensor | None = None) -> Moments:
+    """Return mean and second moment over positions, weighted by ``share`` (B, h, w) if given."""
+    sums = moment_sums(features, share)
+    if share is None:
+        shape = tf.shape(features)
+        count = tf.cast(shape[1] * shape[2], tf.float32) * tf.ones((shape[0],))
+    else:
+        count = tf.maximum(tf.reduce_sum(share, (1, 2)), 1e-6)
+    return Moments(sums.mean / count[:, None], sums.gram / count[:, None, None])
+
+
+def content_loss(
+    features: tf.Tensor, target: tf.Tensor, normalization: Normalization
+) -> tf.Tensor:
+    """Return mean((F-P)²), relative: over mean(P²). (B, h, w, C) twice -> (B,)."""
+    loss = tf.reduce_mean(tf.math.squared_difference(features, target), (1, 2, 3))
+    if normalization == "gatys":
+        return loss
+    return loss / (tf.reduce_mean(tf.square(target), (1, 2, 3)) + _TINY)
+
+
+def style_loss(
+    got: Moments, target: Moments, statistic: Statistic, normalization: Normalization
+) -> tf.Tensor:
+    """Return the distance of two layers' statistics: (B,).
+
+    ``gram``: mean((G-G*)²); ``moments``: the same of the covariances plus mean((m-m*)²);
+    ``wasserstein``: the squared 2-Wasserstein distance of the two Gaussians. Relative: each term
+    over the mean square (the mean variance, for means) of the target, so that it is a number
+    without unit, independent of width and activation scale.
+    """
+    relative = normalization == "relative"
+    if statistic == "gram":
+        return _mean_square(got.gram, target.gram, relative=relative)
+    variance = tf.reduce_mean(tf.linalg.diag_part(target.covariance), 1) + _TINY
+    mean = tf.reduce_mean(tf.math.squared_difference(got.mean, target.mean), 1)
+    if relative:
+        mean = mean / variance
+    if statistic == "moments":
+        return mean + _mean_square(got.covariance, target.covariance, relative=relative)
+    spread = _bures(got.covariance, target.covariance)
+    return mean + (spread / variance if relative else spread)
+
+
+def _mean_square(got: tf.Tensor, target: tf.Tensor, *, relative: bool) -> tf.Tensor:
+    loss = tf.reduce_mean(tf.math.squared_difference(got, target), (1, 2))
+    return loss / (tf.reduce_mean(tf.square(target), (1, 2)) + _TINY) if relative else loss
+
+
+def _bures(got: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+    """Return the covariance part of W2² as a mean over channels: (B,).
+
+    trace(A + T - 2 (T½ A T½)½) / C, the root by eigenvalues. Both are lifted by a small multiple
+    of the target's mean variance: a ReLU layer has channels that never fire.
+    """
+    channels = tf.cast(tf.shape(target)[1], tf.float32)
+    lift = 1e-4 * tf.linalg.trace(target) / channels + _TINY
+    eye = tf.eye(tf.shape(target)[1]) * lift[:, None, None]
+    got, target = got + eye, target + eye
+    values, vectors = tf.linalg.eigh(target)
+    root = tf.matmul(
+        vectors * tf.sqrt(tf.maximum(values, 0.0))[:, None, :], vectors, transpose_b=True
+    )
+    inner = tf.matmul(tf.matmul(root, got), root)
+    cross = _trace_sqrt((inner + tf.linalg.matrix_transpose(inner)) / 2.0)
+    return (tf.linalg.trace(got) + tf.linalg.trace(target) - 2.0 * cross) / channels
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def _trace_sqrt(matrix: tf.Tensor) -> tuple[tf.Tensor, object]:
+    """Return trace(M½) of positive matrices; its gradient is M⁻½ / 2, stable where eigh's is not."""
+    values, vectors = tf.linalg.eigh(matrix)
+    roots = tf.sqrt(tf.maximum(values, _TINY))
+
+    def back(upstream: tf.Tensor) -> tf.Tensor:
+        inverse = tf.matmul(vectors / roots[:, None, :], vectors, transpose_b=True)
+        return 0.5 * upstream[:, None, None] * inverse
+
+    return tf.reduce_sum(roots, 1), back
+
+
+def tv_loss(images: tf.Tensor) -> tf.Tensor:
+    """Return the mean squared difference of neighbours, across plus down: (B, H, W, 3) -> (B,)."""
+    across = tf.reduce_mean(tf.square(images[:, :, 1:] - images[:, :, :-1]), (1, 2, 3))
+    down = tf.reduce_mean(tf.square(images[:, 1:] - images[:, :-1]), (1, 2, 3))
+    return across + down
+
+
+def range_loss(images: tf.Tensor) -> tf.Tensor:
+    """Return the mean squared distance to [0, 1]: (B, H, W, 3) -> (B,).
+
+    For objectives that clip: what lies outside gets no gradient from the network, and L-BFGS
+    stalls unless something pulls it back.
+    """
+    return tf.reduce_mean(tf.square(images - tf.clip_by_value(images, 0.0, 1.0)), (1, 2, 3))
+
+
+_TINY = 1e-12
