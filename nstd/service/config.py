@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from nstd.errors import ConfigError
@@ -19,6 +19,7 @@ from nstd.service.settings import (
     Folders,
     Http,
     Inbox,
+    JobDefaults,
     Log,
     Model,
     Outbox,
@@ -52,10 +53,7 @@ class Config(Section):
     inbox: Inbox = Inbox()
     queue: Queue = Queue()
     model: Model = Model()
-    defaults: dict[str, Any] = Field(
-        default_factory=dict,
-        description="Settings of a job that neither its sidecar nor its style names.",
-    )
+    defaults: JobDefaults = JobDefaults()
     worker: Worker = Worker()
     outbox: Outbox = Outbox()
     retention: Retention = Retention()

@@ -11,6 +11,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from nstd.jobs.settings import Settings
+
 MiB, GiB = 2**20, 2**30
 FOLDER_NAMES = ("inbox", "outbox", "originals", "failed", "styles", "state")
 PATTERN_NAME = r"^[^/\\\x00-\x1f\x7f]+$"
@@ -159,6 +161,14 @@ class Model(Section):
     @classmethod
     def _devices(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
+
+
+class JobDefaults(Settings, Section):
+    """Settings of jobs that neither name one nor have a style that does; ``given()`` lists them."""
+
+    title: ClassVar[str] = (
+        "What a job gets that neither its sidecar nor its style says; null: as the preset has it."
+    )
 
 
 class Worker(Section):

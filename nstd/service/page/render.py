@@ -274,7 +274,7 @@ def _footer(snap: Snapshot) -> str:
     about = f"nstd {text(snap.version)}"
     if snap.weights:
         about += f" with {text(snap.weights)} weights"
-    if snap.started:
+    if snap.started is not None:
         about += f", up for {span(snap.taken - snap.started)}"
     lines.append(f"{about}; as of {clock(snap.taken)}.")
     return "<footer>" + "".join(f"<p>{line}</p>" for line in lines) + "</footer>"
