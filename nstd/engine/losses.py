@@ -33,7 +33,7 @@ def gram(features: tf.Tensor) -> tf.Tensor:
 
 
 def moment_sums(features: tf.Tensor, share: tf.Tensor | None = None) -> Moments:
-    """Return the sums of f and of f fᵀ over positions; ``share`` (B, h, w) weighs positions.
+    """Return the sums of f and of f fᵀ over positions; ``share`` (B, h, w, 1) weighs positions.
 
     Sums add up over tiles, which is what makes tiling exact.
     """
@@ -47,13 +47,13 @@ def moment_sums(features: tf.Tensor, share: tf.Tensor | None = None) -> Moments:
 
 
 def moments(features: tf.Tensor, share: tf.Tensor | None = None) -> Moments:
-    """Return mean and second moment over positions, weighted by ``share`` (B, h, w) if given."""
+    """Return mean and second moment over positions, weighted by ``share`` (B, h, w, 1) if given."""
     sums = moment_sums(features, share)
     if share is None:
         shape = tf.shape(features)
         count = tf.cast(shape[1] * shape[2], tf.float32) * tf.ones((shape[0],))
     else:
-        count = tf.maximum(tf.reduce_sum(share, (1, 2)), 1e-6)
+        count = tf.maximum(tf.reduce_sum(share, (1, 2, 3)), 1e-6)
     return Moments(sums.mean / count[:, None], sums.gram / count[:, None, None])
 
 

@@ -26,7 +26,7 @@ class Targets(NamedTuple):
     style: dict[str, tuple[losses.Moments, ...]]
     """Layer -> one Moments a region."""
     shares: dict[str, tuple[tf.Tensor, ...]]
-    """Layer -> one (B, h, w) mask a region; empty: a single region, everywhere."""
+    """Layer -> one (B, h, w, 1) mask a region; empty: a single region, everywhere."""
     weights: dict[str, tf.Tensor]
     """``content``, ``style``, ``tv``, ``range`` and ``style.<layer>``: scalars."""
 
@@ -124,4 +124,4 @@ class Objective:
 def _area(targets: Targets, layer: str, region: int) -> tf.Tensor | float:
     """Return a region's share of the picture, (B,): small regions must not outvote large ones."""
     shares = targets.shares.get(layer)
-    return tf.reduce_mean(shares[region], (1, 2)) if shares else 1.0
+    return tf.reduce_mean(shares[region], (1, 2, 3)) if shares else 1.0

@@ -62,6 +62,10 @@ class StyleParams:
     seed: int = 0
     pyramid_min: int = 64
     """Long side of the coarsest level; equal to or above ``size``: a single level."""
+    coarse_growth: float = 1.25
+    """Steps of a level relative to the next finer one: coarse steps are cheap."""
+    history: int = 10
+    """Pairs that L-BFGS remembers (fewer where memory is short)."""
     average: float = 0.0
     """Decay of the iterates' moving average; 0 switches it off."""
     keep: Keep = "last"
@@ -112,7 +116,7 @@ _TUTORIAL = StyleParams(
     learning_rate=5.0 / 255.0,
     beta1=0.99,
     beta2=0.999,
-    epsilon=1e-1,
+    epsilon=25.5,  # 0.1 on the source's 0..255 gradients
     edge="zero",
     pyramid_min=MAX_SIZE,
     keep="best",

@@ -1,0 +1,80 @@
+"""Many optimizer steps in one call on the device, traced once for every size and style."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+from nstd.engine.objective import Objective, Targets, Terms
+from nstd.engine.optimizers import Adam, Common, LBFGS
+
+Memory = dict[str, tf.Tensor]
+
+
+class StepLoop(Protocol):
+    """Takes up to ``count`` steps; stops early when the state turns unhealthy."""
+
+    def __call__(
+        self, common: Common, memory: Memory, targets: Targets, count: int
+    ) -> tuple[Common, Memory, tf.Tensor]:
+        """Return the state and the terms of each step taken: (steps, 4, B)."""
+        ...
+
+
+class DeviceLoop:
+    """The untiled loop: one graph, any height and width, no host round trip between steps."""
+
+    def __init__(self, objective: Objective, optimizer: Adam | LBFGS) -> None:
+        self._objective, self._optimizer = objective, optimizer
+        self._traced: Any = None
+
+    def __call__(
+        self, common: Common, memory: Memory, targets: Targets, count: int
+    ) -> tuple[Common, Memory, tf.Tensor]:
+        """Return the state and the terms of each step taken: (steps, 4, B)."""
+        arguments = (common, memory, targets)
+        if self._traced is None:
+            self._traced = tf.function(
+                self._steps, input_signature=[*tf.nest.map_structure(_any_size, arguments), _COUNT]
+            )
+        state, history = self._traced(*arguments, tf.constant(count))
+        return state[0], state[1], history
+
+    def _steps(
+        self, common: Common, memory: Memory, targets: Targets, count: tf.Tensor
+    ) -> tuple[tuple[Common, Memory], tf.Tensor]:
+        history = tf.TensorArray(tf.float32, count, element_shape=(4, common.image.shape[0]))
+
+        def more(i: tf.Tensor, state: Common, _memory: Memory, _history: Any) -> tf.Tensor:
+            return tf.logical_and(i < count, state.healthy)
+
+        def body(i: tf.Tensor, state: Common, mem: Memory, seen: Any) -> tuple[Any, ...]:
+            state, mem, terms = self._optimizer.step(
+                state, mem, lambda image: self._objective(image, targets)
+            )
+            return i + 1, state, mem, seen.write(i, _row(terms))
+
+        i, common, memory, history = tf.while_loop(
+            more, body, (tf.constant(0), common, memory, history), parallel_iterations=1
+        )
+        return (common, memory), history.stack()[:i]
+
+
+_COUNT = tf.TensorSpec((), tf.int32)
+
+
+def _row(terms: Terms) -> tf.Tensor:
+    return tf.stack([terms.total, terms.content, terms.style, terms.tv])
+
+
+def _any_size(tensor: tf.Tensor) -> tf.TensorSpec:
+    """Return the spec of a tensor with its height and width left open.
+
+    Images and features are (B, H, W, C), pairs (history, B, H, W, C), masks (B, H, W); the
+    moments, (B, C) and (B, C, C), keep theirs. Masks are (B, h, w, 1) here for that reason.
+    """
+    shape = tensor.shape.as_list()
+    if len(shape) >= 4:
+        shape[-3:-1] = [None, None]
+    return tf.TensorSpec(shape, tensor.dtype)

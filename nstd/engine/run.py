@@ -1,0 +1,270 @@
+"""One picture on its way through the pyramid: steps, reports, checkpoints, the guard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from nstd.engine.optimizers import Adam, Common, LBFGS, start
+from nstd.engine.progress import (
+    Checkpoint,
+    Image,
+    Listener,
+    Losses,
+    Result,
+    StepReport,
+    StyleImage,
+)
+from nstd.engine.targets import TargetMaker, resize
+from nstd.errors import CancelledError, DivergedError
+
+if TYPE_CHECKING:
+    from nstd.engine.loop import Memory, StepLoop
+    from nstd.engine.params import StyleParams
+    from nstd.engine.pyramid import PyramidLevel
+
+_LOOK_EVERY = 10
+"""Steps between two looks at the plateau; chunks end there, so results never depend on timing."""
+_ROLLBACKS = 6
+_HISTORY = 500
+
+
+@dataclass
+class Run:
+    """The state of one optimization; ``paint`` runs it to its end."""
+
+    content: Image
+    styles: Sequence[StyleImage]
+    params: StyleParams
+    levels: Sequence[PyramidLevel]
+    targets: TargetMaker
+    optimizer: Adam | LBFGS
+    loop: StepLoop
+    listener: Listener
+    clock: Callable[[], float]
+    job_hash: str
+    history: list[tuple[int, Losses]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=lambda: {"prepare": 0.0, "optimize": 0.0})
+    level_index: int = 0
+    level_losses: list[float] = field(default_factory=list)
+    steps_run: list[int] = field(default_factory=list)
+    rollbacks: int = 0
+    pixel_steps: int = 0
+    _per_pixel: float = 0.0
+    """Seconds a step and pixel, a moving estimate: sizes chunks and the ETA, never the result."""
+
+    def paint(self, resume: Checkpoint | None) -> Result:
+        """Optimize every level and return the picture."""
+        self._began = self._reported = self._saved = self._previewed = self.clock()
+        common, memory = self._restore(resume) if resume else self._fresh()
+        while True:
+            level = self.levels[self.level_index]
+            common, memory = self._paint_level(level, common, memory)
+            if self.level_index + 1 == len(self.levels):
+                return self._result(common)
+            common, memory = self._next_level(common, memory)
+
+    # --- levels ------------------------------------------------------------------------------
+
+    def _fresh(self) -> tuple[Common, Memory]:
+        level = self.levels[0]
+        image = self._first_image(level)
+        return start(image), self.optimizer.init(image)
+
+    def _first_image(self, level: PyramidLevel) -> tf.Tensor:
+        size = (level.height, level.width)
+        if self.params.init == "content":
+            return resize(self.content, *size)
+        if self.params.init == "style":
+            return resize(self.styles[0].pixels, *size)
+        noise = np.random.default_rng(self.params.seed).random((1, *size, 3), np.float32)
+        return tf.constant(noise)
+
+    def _next_level(self, common: Common, memory: Memory) -> tuple[Common, Memory]:
+        before = self.levels[self.level_index]
+        self.level_index += 1
+        after = self.levels[self.level_index]
+
+        def grow(images: tf.Tensor) -> tf.Tensor:
+            return tf.image.resize(images, (after.height, after.width), "bicubic")
+
+        image = grow(self._outcome(common))
+        memory = self.optimizer.carry(memory, grow, after.pixels / before.pixels)
+        self.level_losses = []
+        return start(image, float(common.scale)), memory
+
+    def _outcome(self, common: Common) -> tf.Tensor:
+        """Return the image that a level hands on: the last, the best or the averaged one."""
+        if self.params.keep == "best":
+            return common.best
+        if self.params.keep == "average" and self.params.average:
+            taken = float(common.step)
+            return common.average / (1.0 - self.params.average**taken)
+        return common.image
+
+    def _paint_level(
+        self, level: PyramidLevel, common: Common, memory: Memory
+    ) -> tuple[Common, Memory]:
+        started = self.clock()
+        content = resize(self.content, level.height, level.width)
+        targets = self.targets.build(content, level)
+        self.seconds["prepare"] += self.clock() - started
+        if len(self.steps_run) <= self.level_index:
+            self.steps_run.append(0)
+        while not self._level_done(level, common):
+            common, memory = self._chunk(level, common, memory, targets)
+            self._tell(level, common, memory)
+        return common, memory
+
+    def _level_done(self, level: PyramidLevel, common: Common) -> bool:
+        taken = int(common.step)
+        if taken >= level.steps:
+            return True
+        losses = self.level_losses
+        if not self.params.plateau or taken % _LOOK_EVERY or len(losses) <= _LOOK_EVERY:
+            return False
+        last, before = min(losses[-_LOOK_EVERY:]), min(losses[:-_LOOK_EVERY])
+        return before - last < self.params.plateau * before
+
+    # --- steps -------------------------------------------------------------------------------
+
+    def _chunk(
+        self, level: PyramidLevel, common: Common, memory: Memory, targets: Any
+    ) -> tuple[Common, Memory]:
+        taken = int(common.step)
+        until = min(level.steps, taken + _LOOK_EVERY - taken % _LOOK_EVERY)
+        predicted = self._per_pixel * level.pixels
+        count = max(1, min(until - taken, int(0.5 / predicted) if predicted > 0 else 1))
+        started = self.clock()
+        common, memory, terms = self.loop(common, memory, targets, count)
+        rows = terms.numpy()  # (steps, 4, B); waits for the device
+        spent = self.clock() - started
+        self.seconds["optimize"] += spent
+        if not bool(common.healthy):
+            return self._roll_back(common)
+        self._per_pixel = spent / max(len(rows), 1) / level.pixels
+        for row in rows[..., 0]:
+            self.history.append((sum(self.steps_run), Losses(*(float(value) for value in row))))
+            self.steps_run[self.level_index] += 1
+            self.level_losses.append(float(row[0]))
+        self.pixel_steps += len(rows) * level.pixels
+        return common, memory
+
+    def _roll_back(self, common: Common) -> tuple[Common, Memory]:
+        """Go back to the level's best image with half the step and no memory of the curvature."""
+        self.rollbacks += 1
+        step = sum(self.steps_run)
+        if self.rollbacks > _ROLLBACKS:
+            raise DivergedError(
+                f"The loss stayed without bounds after {_ROLLBACKS} roll backs (step {step}).",
+                "Lower style_weight or learning_rate, or choose another optimizer.",
+            )
+        self.notes.append(f"Step {step}: the loss ran away; rolled back and halved the step.")
+        best = tf.where(tf.math.is_finite(common.best), common.best, tf.zeros_like(common.best))
+        fresh = start(best, float(common.scale) / 2.0)
+        return fresh._replace(step=tf.constant(len(self.level_losses))), self.optimizer.init(best)
+
+    # --- telling -----------------------------------------------------------------------------
+
+    def _tell(self, level: PyramidLevel, common: Common, memory: Memory) -> None:
+        now = self.clock()
+        at_end = int(common.step) >= level.steps
+        if now - self._reported >= self.listener.report_s or at_end:
+            self._reported = now
+            self.listener.report(self._report(level, now))
+        stopped = self.listener.cancelled()
+        save = self.listener.checkpoint
+        if save and (stopped or at_end or now - self._saved >= self.listener.checkpoint_s):
+            save(self._checkpoint(common, memory))
+            self._saved = self.clock()
+        if stopped:
+            raise CancelledError("The picture was stopped between two steps.")
+        if self.listener.preview and now - self._previewed >= self.listener.preview_s:
+            self.listener.preview(to_pixels(self._outcome(common)))
+            self._previewed = self.clock()
+
+    def _report(self, level: PyramidLevel, now: float) -> StepReport:
+        left = (level.steps - self.steps_run[level.index]) * level.pixels
+        left += sum(later.steps * later.pixels for later in self.levels[level.index + 1 :])
+        return StepReport(
+            step=sum(self.steps_run),
+            steps=sum(each.steps for each in self.levels),
+            level=level.index,
+            levels=len(self.levels),
+            height=level.height,
+            width=level.width,
+            losses=self.history[-1][1] if self.history else None,
+            seconds=sum(self.seconds.values()) or now - self._began,
+            eta_s=left * self._per_pixel if self._per_pixel else None,
+            pixel_steps=self.pixel_steps,
+        )
+
+    # --- checkpoints -------------------------------------------------------------------------
+
+    def _checkpoint(self, common: Common, memory: Memory) -> Checkpoint:
+        arrays = {f"common.{name}": value.numpy() for name, value in common._asdict().items()}
+        arrays |= {f"memory.{name}": value.numpy() for name, value in memory.items()}
+        facts = {
+            "level": self.level_index,
+            "steps_run": self.steps_run,
+            "level_losses": self.level_losses,
+            "history": [(step, losses.to_dict()) for step, losses in self.history],
+            "notes": self.notes,
+            "rollbacks": self.rollbacks,
+            "seconds": self.seconds,
+            "pixel_steps": self.pixel_steps,
+            "seed": self.params.seed,
+        }
+        return Checkpoint(self.job_hash, facts, arrays)
+
+    def _restore(self, checkpoint: Checkpoint) -> tuple[Common, Memory]:
+        facts = checkpoint.facts
+        self.level_index = int(facts["level"])
+        self.steps_run = list(facts["steps_run"])
+        self.level_losses = list(facts["level_losses"])
+        self.history = [(step, Losses(**losses)) for step, losses in facts["history"]]
+        self.notes = list(facts["notes"])
+        self.rollbacks = int(facts["rollbacks"])
+        self.seconds = dict(facts["seconds"])
+        self.pixel_steps = int(facts["pixel_steps"])
+        arrays = checkpoint.arrays
+        common = Common(*(tf.constant(arrays[f"common.{name}"]) for name in Common._fields))
+        memory = {
+            name.removeprefix("memory."): tf.constant(value)
+            for name, value in arrays.items()
+            if name.startswith("memory.")
+        }
+        return common, memory
+
+    # --- the end -----------------------------------------------------------------------------
+
+    def _result(self, common: Common) -> Result:
+        thin = max(1, -(-len(self.history) // _HISTORY))
+        best = min((losses for _, losses in self.history), key=lambda each: each.total)
+        final = best if self.params.keep == "best" else self.history[-1][1]
+        return Result(
+            pixels=to_pixels(self._outcome(common)),
+            losses=final,
+            history=self.history[::thin],
+            steps=sum(self.steps_run),
+            seconds=self.seconds,
+            plan={
+                "levels": [
+                    {"height": lv.height, "width": lv.width, "steps": taken}
+                    for lv, taken in zip(self.levels, self.steps_run, strict=False)
+                ],
+            },
+            notes=self.notes,
+        )
+
+
+def to_pixels(image: tf.Tensor) -> Image:
+    """Return (1, H, W, 3) float in [0, 1] as (H, W, 3) uint8, rounded."""
+    values = tf.round(tf.clip_by_value(image[0], 0.0, 1.0) * 255.0)
+    pixels: Image = tf.cast(values, tf.uint8).numpy()
+    return pixels

@@ -1,0 +1,181 @@
+"""What a level aims at: content features of the photograph, blended moments of the styles."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from nstd.engine.losses import Moments, moments
+from nstd.engine.objective import Targets, weights_of
+from nstd.engine.pyramid import PyramidLevel, fit
+
+if TYPE_CHECKING:
+    from nstd.engine.params import StyleParams
+    from nstd.engine.progress import Image, StyleImage
+    from nstd.engine.vgg import FeatureExtractor
+
+LayerMoments = dict[str, Moments]
+
+_KEPT_IN_MEMORY = 64
+"""Style sizes; a full-width set of five layers takes 2.4 MB, so at most 150 MB."""
+
+
+def resize(pixels: Image, height: int, width: int) -> tf.Tensor:
+    """Return (H, W, C) uint8 as (1, height, width, C) float32 in [0, 1], antialiased."""
+    if pixels.shape[:2] == (height, width):
+        scaled = tf.cast(pixels, tf.float32)
+    else:
+        scaled = tf.image.resize(pixels, (height, width), "lanczos3", antialias=True)
+    return tf.clip_by_value(scaled, 0.0, 255.0)[None] / 255.0
+
+
+class StyleCache:
+    """Moments of style images by (file, size, layers, network): memory first, then disk.
+
+    A damaged or foreign file on disk is a miss, never an error.
+    """
+
+    def __init__(self, folder: str | None, seen: Callable[[bool], None] = lambda _hit: None) -> None:
+        self._folder = folder
+        self._seen = seen
+        self._memory: OrderedDict[str, LayerMoments] = OrderedDict()
+
+    def get(self, key: str, layers: Sequence[str], compute: Callable[[], LayerMoments]) -> LayerMoments:
+        """Return the moments under ``key``, computing and keeping them where they are new."""
+        found = self._memory.get(key) or self._read(key, layers)
+        self._seen(found is not None)
+        if found is None:
+            found = compute()
+            self._write(key, found)
+        self._memory[key] = found
+        self._memory.move_to_end(key)
+        while len(self._memory) > _KEPT_IN_MEMORY:
+            self._memory.popitem(last=False)
+        return found
+
+    def _read(self, key: str, layers: Sequence[str]) -> LayerMoments | None:
+        if self._folder is None:
+            return None
+        try:
+            with np.load(os.path.join(self._folder, key + ".npz"), allow_pickle=False) as archive:
+                return {
+                    layer: Moments(
+                        tf.constant(archive[f"{layer}/mean"]), tf.constant(archive[f"{layer}/gram"])
+                    )
+                    for layer in layers
+                }
+        except (OSError, ValueError, KeyError, EOFError):
+            return None
+
+    def _write(self, key: str, found: LayerMoments) -> None:
+        if self._folder is None:
+            return
+        arrays: dict[str, NDArray[np.float32]] = {}
+        for layer, values in found.items():
+            arrays[f"{layer}/mean"] = values.mean.numpy()
+            arrays[f"{layer}/gram"] = values.gram.numpy()
+        temporary = os.path.join(self._folder, f".{key}.{os.getpid()}.npz")
+        try:
+            os.makedirs(self._folder, exist_ok=True)
+            np.savez(temporary, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+            os.replace(temporary, os.path.join(self._folder, key + ".npz"))
+        except OSError:  # a cache that cannot be written only costs time
+            if os.path.exists(temporary):
+                os.unlink(temporary)
+
+
+class TargetMaker:
+    """Builds the Targets of each level of one picture."""
+
+    def __init__(
+        self,
+        extractor: FeatureExtractor,
+        params: StyleParams,
+        styles: Sequence[StyleImage],
+        cache: StyleCache,
+        network: str,
+    ) -> None:
+        self._params, self._styles, self._cache = params, styles, cache
+        self._style_layers = tuple(layer for layer, _ in params.layer_weights())
+        self._content_layers = tuple(layer for layer, _ in params.content_layers)
+        self._extractor = extractor
+        self._network = network
+        self._weights = weights_of(params)
+
+    def build(self, content: tf.Tensor, level: PyramidLevel) -> Targets:
+        """Return what the picture at ``level`` aims at; ``content`` is (1, H, W, 3) there."""
+        features = self._extractor(content)
+        return Targets(
+            content={layer: features[layer] for layer in self._content_layers},
+            style=self._style_targets(level),
+            shares=self._shares(features),
+            weights=self._weights,
+        )
+
+    def _style_targets(self, level: PyramidLevel) -> dict[str, tuple[Moments, ...]]:
+        each = [self._moments(style, level) for style in self._styles]
+        if self._masked:
+            return {
+                layer: tuple(found[layer] for found in each) for layer in self._style_layers
+            }
+        shares = [style.weight for style in self._styles]
+        shares = [share / sum(shares) for share in shares]
+        return {layer: (_blend([e[layer] for e in each], shares),) for layer in self._style_layers}
+
+    @property
+    def _masked(self) -> bool:
+        return any(style.mask is not None for style in self._styles)
+
+    def _moments(self, style: StyleImage, level: PyramidLevel) -> LayerMoments:
+        if self._params.squeeze:
+            height, width = self._params.squeeze
+        else:
+            longest = max(16, round(level.long_side * self._params.style_scale))
+            height, width = fit(*style.pixels.shape[:2], longest)
+
+        def compute() -> LayerMoments:
+            features = self._extractor(resize(style.pixels, height, width))
+            return {layer: moments(features[layer]) for layer in self._style_layers}
+
+        if not style.sha256:
+            return compute()
+        facts = (
+            style.sha256, style.pixels.shape, height, width, self._style_layers, self._network,
+            self._params.pooling, self._params.edge, self._params.preserve_color == "histogram"
+            and hashlib.sha256(style.pixels.tobytes()).hexdigest(),
+        )
+        key = hashlib.sha256(repr(facts).encode()).hexdigest()
+        return self._cache.get(key, self._style_layers, compute)
+
+    def _shares(self, features: dict[str, tf.Tensor]) -> dict[str, tuple[tf.Tensor, ...]]:
+        """Return each style's mask at each layer's size; the last unmasked style fills the rest."""
+        if not self._masked:
+            return {}
+        shares = {}
+        for layer in self._style_layers:
+            size = features[layer].shape[1:3]
+            rest = tf.ones((1, *size, 1))
+            found: list[tf.Tensor | None] = []
+            for style in self._styles:
+                mask = None
+                if style.mask is not None:
+                    mask = tf.image.resize(style.mask[None, ..., None], size, "area")
+                    rest = tf.nn.relu(rest - mask)
+                found.append(mask)
+            shares[layer] = tuple(rest if mask is None else mask for mask in found)
+        return shares
+
+
+def _blend(parts: Sequence[Moments], shares: Sequence[float]) -> Moments:
+    """Return the weighted mean of first and second moments: the moments of the mixed pixels."""
+    return Moments(
+        tf.add_n([share * part.mean for part, share in zip(parts, shares, strict=True)]),
+        tf.add_n([share * part.gram for part, share in zip(parts, shares, strict=True)]),
+    )
