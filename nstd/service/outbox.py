@@ -14,10 +14,10 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from nstd.errors import StorageError
 from nstd.jobs import publish
+from nstd.jobs.job import Output
 from nstd.jobs.names import shown
 
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -25,37 +25,11 @@ STATUS_PAGE = "status.html"
 PREVIEW_NOTE = "preview.name"
 """In a job's folder: the name of its preview in the outbox, so that a restart can remove it."""
 MAX_REPORT_BYTES = 64 * 2**20
+Outputs = tuple[Output, ...]
+"""Report and picture, in the order in which they become visible; empty: nothing chosen yet."""
+
 MAX_TURNS = 1000
 """Somebody who takes each name in the very moment in which we chose it wins in the end."""
-
-
-@dataclass(frozen=True)
-class Names:
-    """Where a result goes: what the ledger holds before anything becomes visible."""
-
-    folder: str
-    """Below the outbox; empty for the outbox itself."""
-    picture: str
-    report: str
-
-    @property
-    def picture_path(self) -> str:
-        """Path of the picture below the outbox."""
-        return f"{self.folder}/{self.picture}" if self.folder else self.picture
-
-    @property
-    def report_path(self) -> str:
-        """Path of the report below the outbox."""
-        return f"{self.folder}/{self.report}" if self.folder else self.report
-
-    def to_json(self) -> dict[str, str]:
-        """Return plain values for the ledger."""
-        return {"folder": self.folder, "picture": self.picture, "report": self.report}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Names:
-        """Build from ``to_json``'s output."""
-        return cls(str(values["folder"]), str(values["picture"]), str(values["report"]))
 
 
 @dataclass(frozen=True)
@@ -83,71 +57,78 @@ class Outbox:
     # --- results -----------------------------------------------------------------------------
 
     def deliver(
-        self, parcel: Parcel, intended: Names | None, record: Callable[[Names], None]
-    ) -> Names:
-        """Publish report and picture durably; returns the names they have now.
+        self, parcel: Parcel, intended: Outputs, record: Callable[[Outputs], None]
+    ) -> Outputs:
+        """Publish report and picture durably; returns them under the names they have now.
 
-        ``record`` makes the names durable before anything is visible under them; ``intended`` is
+        ``record`` makes names and digests durable before anything is visible; ``intended`` is
         what it was given before a crash. Raises StorageError, NoSpaceError; calling again goes on.
         """
-        names = intended
+        outputs = intended
         for _turn in range(MAX_TURNS):
-            if names is None:
-                names = self._choose(parcel)
-                record(names)
+            if outputs and self.is_visible(outputs):
+                return outputs
+            if not outputs or not _is_of(outputs, parcel):
+                self._withdraw(outputs)
+                outputs = self._choose(parcel)
+                record(outputs)
             try:
-                self._publish(parcel, names)
+                self._publish(parcel, outputs)
             except FileExistsError:
-                self._withdraw(parcel, names)
-                names = None
+                self._withdraw(outputs)
+                outputs = ()
             else:
-                return names
+                return outputs
         raise StorageError(
             f"No free name could be had for {shown(parcel.stem)!r} in the outbox.",
             "See what else writes there.",
         )
 
-    def _choose(self, parcel: Parcel) -> Names:
+    def is_visible(self, outputs: Outputs) -> bool:
+        """Whether all of this has been published, and make it last if it has."""
+        for output in outputs:
+            folder, _, name = output.name.rpartition("/")
+            try:
+                with self._folder(folder, make=False) as here:
+                    if publish.sha256_of(here, name) != output.sha256:
+                        return False
+                    publish.sync_folder(here)  # it may have become visible just before a crash
+            except FileNotFoundError:
+                return False
+            except OSError as error:
+                raise publish.storage_error(output.name, error) from error
+        return True
+
+    def _choose(self, parcel: Parcel) -> Outputs:
         extension = parcel.extension
         with publish.guard(parcel.folder or self.path), self._folder(parcel.folder) as folder:
             stem = publish.free_stem(folder, parcel.stem, (extension, ".json"))
-        return Names(parcel.folder, stem + extension, f"{stem}.json")
+        report = _report(parcel.report, stem + extension)
+        above = f"{parcel.folder}/" if parcel.folder else ""
+        return (
+            Output(f"{above}{stem}.json", hashlib.sha256(report).hexdigest(), "report"),
+            Output(f"{above}{stem}{extension}", _digest(parcel.picture), "picture"),
+        )
 
-    def _publish(self, parcel: Parcel, names: Names) -> None:
-        report = _report(parcel.report, names)
-        with publish.guard(names.picture_path), self._folder(names.folder) as folder:
-            self._one(
-                folder,
-                names.report,
-                lambda: publish.write_atomic(folder, names.report, report, replace=False),
-                lambda: hashlib.sha256(report).hexdigest(),
-            )
-            self._one(
-                folder,
-                names.picture,
-                lambda: publish.publish_noreplace(parcel.picture, folder, names.picture),
-                lambda: _digest(parcel.picture),
-            )
+    def _publish(self, parcel: Parcel, outputs: Outputs) -> None:
+        name = {output.role: output.name.rpartition("/")[2] for output in outputs}
+        report = _report(parcel.report, name["picture"])
+        with publish.guard(outputs[0].name), self._folder(parcel.folder) as folder:
+            digest = publish.sha256_of(folder, name["report"])
+            if digest != outputs[0].sha256:
+                publish.write_atomic(folder, name["report"], report, replace=False)
+            publish.publish_noreplace(parcel.picture, folder, name["picture"])
 
-    @staticmethod
-    def _one(
-        folder: int, name: str, write: Callable[[], object], digest: Callable[[], str]
-    ) -> None:
-        """Publish one file, unless it is there with our very bytes."""
-        try:
-            write()
-        except FileExistsError:
-            if publish.sha256_of(folder, name) != digest():
-                raise
-            publish.sync_folder(folder)  # it became visible just before a crash
-
-    def _withdraw(self, parcel: Parcel, names: Names) -> None:
-        """Take our report back where the picture's name turned out to be taken."""
-        ours = hashlib.sha256(_report(parcel.report, names)).hexdigest()
-        with publish.guard(names.report_path), self._folder(names.folder) as folder:
-            if publish.sha256_of(folder, names.report) == ours:
-                publish.call("unlink", os.unlink, names.report, dir_fd=folder)
-                publish.sync_folder(folder)
+    def _withdraw(self, outputs: Outputs) -> None:
+        """Take our report back where the picture cannot lie beside it."""
+        for output in outputs:
+            folder, _, name = output.name.rpartition("/")
+            if output.role != "report":
+                continue
+            with publish.guard(output.name), self._folder(folder) as here:
+                if publish.sha256_of(here, name) == output.sha256:
+                    publish.call("unlink", os.unlink, name, dir_fd=here)
+                    publish.sync_folder(here)
 
     @contextlib.contextmanager
     def _folder(self, folder: str, *, make: bool = True) -> Iterator[int]:
@@ -240,11 +221,18 @@ def _noted(job_dir: str) -> str | None:
     return None
 
 
-def _report(path: str, names: Names) -> bytes:
+def _is_of(outputs: Outputs, parcel: Parcel) -> bool:
+    """Whether what was recorded are these very files (a job may have been painted again)."""
+    name = {output.role: output.name.rpartition("/")[2] for output in outputs}
+    report = hashlib.sha256(_report(parcel.report, name["picture"])).hexdigest()
+    return [output.sha256 for output in outputs] == [report, _digest(parcel.picture)]
+
+
+def _report(path: str, picture: str) -> bytes:
     """Return the worker's report with the picture's name in it; the same bytes each time."""
     with publish.guard(path), open(path, "rb") as file:
         data = file.read(MAX_REPORT_BYTES)
-    report = {"picture": shown(names.picture), **json.loads(data)}
+    report = {"picture": shown(picture), **json.loads(data)}
     text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8", "backslashreplace") + b"\n"
 

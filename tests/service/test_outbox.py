@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ import pytest
 
 from nstd.errors import NoSpaceError, StorageError
 from nstd.jobs import publish
-from nstd.service.outbox import Names, Outbox, Parcel
+from nstd.jobs.job import Output
+from nstd.service.outbox import Outbox, Outputs, Parcel
 
 PICTURE = b"\xff\xd8 a painted beach \xff\xd9"
 
@@ -21,11 +23,11 @@ class Ledger:
     """Holds what the real one would keep on disk."""
 
     def __init__(self) -> None:
-        self.names: Names | None = None
+        self.outputs: Outputs = ()
         self.writes = 0
 
-    def record(self, names: Names) -> None:
-        self.names = names
+    def record(self, outputs: Outputs) -> None:
+        self.outputs = outputs
         self.writes += 1
 
 
@@ -68,11 +70,14 @@ def listing(root: Path) -> list[str]:
 def test_picture_and_report_lie_side_by_side(
     outbox: Outbox, root: Path, tmp_path: Path, ledger: Ledger
 ) -> None:
-    names = outbox.deliver(parcel(tmp_path, folder="starry-night/day"), None, ledger.record)
+    outputs = outbox.deliver(parcel(tmp_path, folder="starry-night/day"), (), ledger.record)
     assert listing(root) == ["starry-night/day/beach.jpg", "starry-night/day/beach.json"]
-    assert (root / names.picture_path).read_bytes() == PICTURE
-    report = json.loads((root / names.report_path).read_text())
-    assert report == {"picture": "beach.jpg", "job": "j1", "steps": 3}
+    report, picture = ((root / output.name).read_bytes() for output in outputs)
+    assert picture == PICTURE
+    assert [hashlib.sha256(data).hexdigest() for data in (report, picture)] == [
+        output.sha256 for output in outputs
+    ]
+    assert json.loads(report) == {"picture": "beach.jpg", "job": "j1", "steps": 3}
 
 
 @pytest.mark.parametrize("taken", ["beach.jpg", "beach.json", "BEACH.JPG"])
@@ -80,8 +85,8 @@ def test_one_free_stem_serves_both(
     outbox: Outbox, root: Path, tmp_path: Path, ledger: Ledger, taken: str
 ) -> None:
     (root / taken).write_text("somebody else's")
-    names = outbox.deliver(parcel(tmp_path), None, ledger.record)
-    assert (names.picture, names.report) == ("beach-2.jpg", "beach-2.json")
+    outputs = outbox.deliver(parcel(tmp_path), (), ledger.record)
+    assert [output.name for output in outputs] == ["beach-2.json", "beach-2.jpg"]
     assert (root / taken).read_text() == "somebody else's"
 
 
@@ -89,7 +94,7 @@ def test_the_ledger_knows_the_names_before_anything_is_visible(
     outbox: Outbox, root: Path, tmp_path: Path
 ) -> None:
     seen: list[list[str]] = []
-    outbox.deliver(parcel(tmp_path), None, lambda _names: seen.append(listing(root)))
+    outbox.deliver(parcel(tmp_path), (), lambda _outputs: seen.append(listing(root)))
     assert seen == [[]]
 
 
@@ -100,7 +105,7 @@ def test_the_picture_becomes_visible_last(
     publish.hook = lambda _name: states.append(
         ((root / "beach.json").exists(), (root / "beach.jpg").exists())
     )
-    outbox.deliver(parcel(tmp_path), None, ledger.record)
+    outbox.deliver(parcel(tmp_path), (), ledger.record)
     assert (False, True) not in states
     assert (True, False) in states
 
@@ -110,13 +115,12 @@ def test_a_name_taken_in_the_last_moment_is_not_overwritten(
 ) -> None:
     ledger = Ledger()
 
-    def record(names: Names) -> None:
-        if ledger.names is None:
+    def record(outputs: Outputs) -> None:
+        if not ledger.outputs:
             (root / "beach.jpg").write_text("somebody else's")
-        ledger.record(names)
+        ledger.record(outputs)
 
-    names = outbox.deliver(parcel(tmp_path), None, record)
-    assert names.picture == "beach-2.jpg"
+    outbox.deliver(parcel(tmp_path), (), record)
     assert listing(root) == ["beach-2.jpg", "beach-2.json", "beach.jpg"]
     assert (root / "beach.jpg").read_text() == "somebody else's"
     assert ledger.writes == 2
@@ -144,12 +148,12 @@ def test_a_delivery_cut_off_at_any_call_goes_on_and_happens_once(
         box, ledger = parcel(tmp_path, folder=f"sub/{number}"), Ledger()
         _crash_at(number)
         try:
-            outbox.deliver(box, None, ledger.record)
+            outbox.deliver(box, (), ledger.record)
             finished = True
         except KeyboardInterrupt:
             publish.hook = lambda _name: None
             outbox.sweep({box.folder})
-            outbox.deliver(box, ledger.names, ledger.record)
+            outbox.deliver(box, ledger.outputs, ledger.record)
         publish.hook = lambda _name: None
         here = root / "sub" / str(number)
         assert listing(here) == ["beach.jpg", "beach.json"]
@@ -175,7 +179,7 @@ def test_an_error_at_any_call_leaves_nothing_half_and_a_second_try_succeeds(
 
         publish.hook = hook
         try:
-            outbox.deliver(box, None, ledger.record)
+            outbox.deliver(box, (), ledger.record)
             finished = left > 0
         except NoSpaceError:
             full += 1
@@ -185,9 +189,38 @@ def test_an_error_at_any_call_leaves_nothing_half_and_a_second_try_succeeds(
         for name in listing(root):
             assert name.endswith((".jpg", ".json"))
         if not finished:
-            outbox.deliver(box, ledger.names, ledger.record)
+            outbox.deliver(box, ledger.outputs, ledger.record)
         assert listing(root / str(number)) == ["beach.jpg", "beach.json"]
     assert (full > 0) == (code in (errno.ENOSPC, errno.EDQUOT))
+
+
+def test_a_picture_painted_again_takes_the_place_of_its_own_unfinished_delivery(
+    outbox: Outbox, root: Path, tmp_path: Path, ledger: Ledger
+) -> None:
+    box = parcel(tmp_path)
+    outbox.deliver(box, (), ledger.record)
+    (root / "beach.jpg").unlink()  # as if the crash had come before the picture
+    (tmp_path / "spool" / "j1" / "picture.jpg").write_bytes(b"another attempt")
+    outbox.deliver(box, ledger.outputs, ledger.record)
+    assert listing(root) == ["beach.jpg", "beach.json"]
+    assert (root / "beach.jpg").read_bytes() == b"another attempt"
+
+
+def test_what_is_visible_needs_no_spool(
+    outbox: Outbox, root: Path, tmp_path: Path, ledger: Ledger
+) -> None:
+    box = parcel(tmp_path)
+    outbox.deliver(box, (), ledger.record)
+    os.unlink(box.picture)
+    os.unlink(box.report)
+    assert outbox.deliver(box, ledger.outputs, ledger.record) == ledger.outputs
+    assert listing(root) == ["beach.jpg", "beach.json"]
+
+
+def test_other_files_under_the_names_are_not_taken_for_ours(outbox: Outbox, root: Path) -> None:
+    (root / "beach.jpg").write_text("somebody else's")
+    assert not outbox.is_visible((Output("beach.jpg", "0" * 64, "picture"),))
+    assert not outbox.is_visible((Output("nowhere/beach.jpg", "0" * 64, "picture"),))
 
 
 def test_a_link_in_the_outbox_is_not_followed(
@@ -196,7 +229,7 @@ def test_a_link_in_the_outbox_is_not_followed(
     (tmp_path / "elsewhere").mkdir()
     (root / "starry-night").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StorageError, match="link"):
-        outbox.deliver(parcel(tmp_path, folder="starry-night"), None, ledger.record)
+        outbox.deliver(parcel(tmp_path, folder="starry-night"), (), ledger.record)
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
@@ -204,8 +237,8 @@ def test_a_report_that_is_a_link_is_not_taken_for_ours(
     outbox: Outbox, root: Path, tmp_path: Path, ledger: Ledger
 ) -> None:
     (root / "beach.json").symlink_to(tmp_path / "target")
-    names = outbox.deliver(parcel(tmp_path), Names("", "beach.jpg", "beach.json"), ledger.record)
-    assert names.report == "beach-2.json"
+    outbox.deliver(parcel(tmp_path), (), ledger.record)
+    assert ledger.outputs[0].name == "beach-2.json"
     assert not (tmp_path / "target").exists()
 
 
@@ -215,7 +248,7 @@ def test_files_get_the_modes_that_the_umask_leaves(
     before = os.umask(0o002)
     try:
         root.chmod(0o2775)
-        outbox.deliver(parcel(tmp_path, folder="sub"), None, ledger.record)
+        outbox.deliver(parcel(tmp_path, folder="sub"), (), ledger.record)
     finally:
         os.umask(before)
     assert (root / "sub" / "beach.jpg").stat().st_mode & 0o777 == 0o664
