@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nstd.errors import DeviceError, MemoryExhaustedError, NstdError
@@ -27,7 +28,7 @@ from nstd.workers.settings import WorkerSettings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nstd.workers.executor import Event
+    from nstd.workers.executor import Event, Task
 
 IGNORED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -67,15 +68,24 @@ class Channel:
         return wire.decode(packet) if packet else None
 
 
+@dataclass(frozen=True, eq=False)
+class Order:
+    """A task and the flags that later commands set for it."""
+
+    task: Task
+    control: task.Control
+
+
 class Mailbox(threading.Thread):
     """Reads commands, queues tasks, and sets the flags of the task that is meant."""
 
     def __init__(self, channel: Channel) -> None:
         super().__init__(name="commands", daemon=True)
-        self.tasks: queue.SimpleQueue[wire.Message] = queue.SimpleQueue()
+        self.orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._channel = channel
         self._lock = threading.Lock()
-        self._held: dict[str, task.Control] = {}
+        # By identity, not by job: a job that failed may come again before it is forgotten here.
+        self._held: list[Order] = []
 
     def run(self) -> None:
         """Obey until the daemon's end is closed, and then end the process."""
@@ -84,28 +94,25 @@ class Mailbox(threading.Thread):
                 self._obey(message)
         leave(wire.EXIT_DONE)
 
-    def control(self, job_id: str) -> task.Control:
-        """Return the flags of a task that was queued."""
+    def done(self, order: Order) -> None:
+        """Forget an order; a stop that came meanwhile ends the process."""
         with self._lock:
-            return self._held[job_id]
-
-    def done(self, job_id: str) -> None:
-        """Forget a task; a stop that came meanwhile ends the process."""
-        with self._lock:
-            control = self._held.pop(job_id)
-        if control.stopping.is_set():
+            self._held.remove(order)
+        if order.control.stopping.is_set():
             leave(wire.EXIT_DONE)
 
     def _obey(self, message: wire.Message) -> None:
-        job_id = str(message.get("job_id"))
         if message["op"] == "run":
-            self._held[job_id] = task.Control()
-            self.tasks.put(message)
-        elif message["op"] == "cancel" and job_id in self._held:
-            self._held[job_id].cancelled.set()
+            order = Order(wire.unpack_task(message), task.Control())
+            self._held.append(order)
+            self.orders.put(order)
+        elif message["op"] == "cancel":
+            for order in self._held:
+                if order.task.job_id == message["job_id"]:
+                    order.control.cancelled.set()
         elif message["op"] == "stop":
-            for control in self._held.values():
-                control.stopping.set()
+            for order in self._held:
+                order.control.stopping.set()
             if not self._held:  # nothing to hand back, not even while the engine still loads
                 leave(wire.EXIT_DONE)
 
@@ -166,15 +173,11 @@ def _serve(
     mailbox: Mailbox, painter: task.Painter, settings: WorkerSettings, post: task.Post
 ) -> int:
     while True:
-        job = wire.unpack_task(mailbox.tasks.get())
+        order = mailbox.orders.get()
         error = task.run_task(
-            job,
-            painter,
-            settings.paint,
-            post=post,
-            control=mailbox.control(job.job_id),
+            order.task, painter, settings.paint, post=post, control=order.control
         )
-        mailbox.done(job.job_id)
+        mailbox.done(order)
         code = _last_words(error)
         if code is not None:
             return code

@@ -228,13 +228,14 @@ class _Clock:
 
     def __init__(self, listener: Listener, run: _Run) -> None:
         self._listener, self._run = listener, run
-        self._level = run.level
+        self._level, self._first = run.level, run.step
         self._last = dict.fromkeys(("report", "checkpoint", "preview"), time.monotonic())
         listener.report(run.report())
 
     def tick(self) -> None:
         """Look at the clock after a step."""
-        at_edge = self._run.level != self._level or self._run.step == self._run.params.iterations
+        edges = {self._first + 1, self._run.params.iterations}
+        at_edge = self._run.level != self._level or self._run.step in edges
         self._level = self._run.level
         if self._due("report", self._listener.report_s) or at_edge:
             self._listener.report(self._run.report())

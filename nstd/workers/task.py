@@ -214,17 +214,25 @@ def _ended(job_id: str, stage: str, seconds: float, reporter: _Reporter, post: P
 
 
 class _Reporter:
-    """Passes reports on, four a second at most, and never loses the last one."""
+    """Passes reports on, four a second at most, and never loses the first step or the last.
+
+    The first step counts: a job that ends its worker from then on has only itself to blame.
+    """
 
     def __init__(self, job_id: str, post: Post) -> None:
         self._job_id, self._post = job_id, post
         self._sent_at = float("-inf")
         self._held: StepReport | None = None
+        self._first: int | None = None
+        self._stepped = False
 
     def report(self, report: StepReport) -> None:
         now = time.monotonic()
+        self._first = report.step if self._first is None else self._first
+        first_step = not self._stepped and report.step > self._first
+        self._stepped = self._stepped or first_step
         # A little slack: the engine counts the same quarter second on a clock of its own.
-        if now - self._sent_at < 0.9 / REPORTS_PER_S:
+        if now - self._sent_at < 0.9 / REPORTS_PER_S and not first_step:
             self._held = report
             return
         self._sent_at, self._held = now, None
