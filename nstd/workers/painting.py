@@ -225,9 +225,10 @@ def _decode(source: Source, settings: PaintSettings, max_side: int) -> Photo:
 
 
 def _mask(source: Source, settings: PaintSettings, max_side: int) -> Any:
-    """Return (H, W) float32 in [0, 1]: white is painted."""
-    pixels = _decode(source, settings, max_side).pixels
-    return (pixels.mean(axis=2) / 255.0).astype(np.float32)
+    """Return (H, W) float32 in [0, 1]: white is painted; black or transparent is not."""
+    photo = _decode(source, settings, max_side)
+    grey = photo.pixels.mean(axis=2) / 255.0  # (H, W)
+    return (grey if photo.alpha is None else grey * (photo.alpha / 255.0)).astype(np.float32)
 
 
 def _resized(pixels: Image, params: StyleParams) -> Image:
