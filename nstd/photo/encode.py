@@ -9,6 +9,7 @@ from PIL import Image, PngImagePlugin
 
 from nstd.errors import UnsupportedError
 from nstd.photo import metadata as metadata_
+from nstd.photo import tiff
 from nstd.photo.metadata import Metadata
 from nstd.photo.profile import srgb_profile
 from nstd.photo.resize import Pixels
@@ -49,6 +50,9 @@ def encode(
     Raises UnsupportedError for a format that cannot be written or cannot hold the size.
     """
     _check(format, pixels)
+    kept = metadata_.keep(metadata or metadata_.NOTHING, gps=keep_gps)
+    if format == "tiff":
+        return tiff.write(pixels, alpha, srgb_profile(), metadata_.write(kept, comment))
     image = Image.fromarray(pixels)
     if alpha is not None:
         mask = Image.fromarray(alpha)
@@ -56,14 +60,13 @@ def encode(
             image = flatten(image, mask)
         else:
             image.putalpha(mask)
-    kept = metadata_.keep(metadata or metadata_.NOTHING, gps=keep_gps)
     options = _options(format, quality, kept, comment)
     buffer = io.BytesIO()
     image.save(buffer, _PILLOW[format], icc_profile=srgb_profile(), **options)
     return buffer.getvalue()
 
 
-_PILLOW: Final = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP", "tiff": "TIFF"}
+_PILLOW: Final = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
 
 
 def _check(format_: str, pixels: Pixels) -> None:
@@ -80,7 +83,7 @@ def _check(format_: str, pixels: Pixels) -> None:
 
 
 def _options(format_: str, quality: int, metadata: Metadata, comment: str | None) -> dict[str, Any]:
-    described = comment if format_ in {"webp", "tiff"} else None
+    described = comment if format_ == "webp" else None
     exif = metadata_.write(metadata, described)
     options: dict[str, Any] = {"exif": exif} if exif else {}
     if format_ == "jpg":
@@ -91,10 +94,8 @@ def _options(format_: str, quality: int, metadata: Metadata, comment: str | None
             options["comment"] = comment.encode()
     elif format_ == "png":
         options["pnginfo"] = _png_texts(metadata, comment)
-    elif format_ == "webp":
-        options |= {"quality": quality, "method": 4}
     else:
-        options["compression"] = "tiff_adobe_deflate"
+        options |= {"quality": quality, "method": 4}
     return options
 
 
