@@ -108,12 +108,10 @@ def _open(path: str, limits: Limits, name: str) -> int:
 
 def _run(order: dict[str, Any], source: int, timeout_s: float) -> int | None:
     """Run the child to its end and return its status, None where its time was up."""
-    # -P: the working folder, which may be anybody's, is no place to import modules from.
-    command = [sys.executable, "-P", "-m", "nstd.workers.decode_child", json.dumps(order)]
     try:
         # On any exception, Ctrl-C included, `run` kills the child and waits for it.
         return subprocess.run(
-            command,
+            _command(order),
             stdin=source,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -129,6 +127,11 @@ def _run(order: dict[str, Any], source: int, timeout_s: float) -> int | None:
             f"No process could be started to decode a picture: {error.strerror}.",
             "It is tried again; if it stays, look at the machine's memory and process limits.",
         ) from error
+
+
+def _command(order: dict[str, Any]) -> list[str]:
+    # -P: the working folder, which may be anybody's, is no place to import modules from.
+    return [sys.executable, "-P", "-m", "nstd.workers.decode_child", json.dumps(order)]
 
 
 def _environment() -> dict[str, str]:
