@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from nstd.errors import DeviceError, MemoryExhaustedError, NstdError
 from nstd.jobs import publish
 from nstd.workers import system, task, wire
+from nstd.workers.decoder import Decoder
 from nstd.workers.executor import WorkerFailed, WorkerReady
 from nstd.workers.settings import WorkerSettings
 
@@ -72,7 +73,7 @@ class Channel:
 class Order:
     """A task and the flags that later commands set for it."""
 
-    task: Task
+    job: Task
     control: task.Control
 
 
@@ -108,7 +109,7 @@ class Mailbox(threading.Thread):
             self.orders.put(order)
         elif message["op"] == "cancel":
             for order in self._held:
-                if order.task.job_id == message["job_id"]:
+                if order.job.job_id == message["job_id"]:
                     order.control.cancelled.set()
         elif message["op"] == "stop":
             for order in self._held:
@@ -172,10 +173,16 @@ def _load(
 def _serve(
     mailbox: Mailbox, painter: task.Painter, settings: WorkerSettings, post: task.Post
 ) -> int:
+    decoder = Decoder(settings.paint)
     while True:
         order = mailbox.orders.get()
         error = task.run_task(
-            order.task, painter, settings.paint, post=post, control=order.control
+            order.job,
+            painter,
+            settings.paint,
+            post=post,
+            control=order.control,
+            decoder=decoder,
         )
         mailbox.done(order)
         code = _last_words(error)

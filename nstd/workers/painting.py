@@ -19,12 +19,14 @@ import numpy as np
 from nstd.engine.progress import StyleImage
 from nstd.errors import CancelledError, DecodeError
 from nstd.photo import colour, encode, resize
-from nstd.workers import decode_child
+from nstd.workers.decoder import Decoder
 from nstd.workers.report import build_report
 from nstd.workers.settings import PaintSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
 
     from nstd.engine.params import StyleParams
     from nstd.engine.progress import Checkpoint, Image, Listener, Result, Stylize
@@ -121,8 +123,11 @@ def paint(
     listener: Listener,
     settings: PaintSettings | None = None,
     watch: Watch | None = None,
+    decoder: Decoder | None = None,
 ) -> Painting:
     """Return the picture of ``request``, encoded; the listener's preview sees final colours.
+
+    Whoever paints often hands in the same ``decoder``, which keeps the styles.
 
     Raises the decoder's errors by file name, CancelledError, DivergedError, MemoryExhaustedError.
     """
@@ -131,7 +136,8 @@ def paint(
     timer = _Timer(watch)
     with timer.measure("decode", "decode"):
         request = request.hashed()
-        photo, content, styles = _inputs(request, settings, listener, watch)
+        decoder = decoder or Decoder(settings)
+        photo, content, styles = _inputs(request, decoder, listener, watch)
     identity = job_hash(request, facts)
     with timer.measure("optimize", "prepare"):
         result = painter.stylize(
@@ -165,7 +171,7 @@ def job_hash(request: PaintRequest, facts: Mapping[str, Any]) -> str:
     Not in it: the device's name, so that another GPU of the machine may go on.
     """
     inputs = [[source.role, source.sha256, source.weight] for source in request.sources()]
-    facts = {key: facts.get(key) for key in ("engine", "weights", "versions")}
+    facts = {key: value for key, value in facts.items() if key != "device"}
     return hashlib.sha256(
         repr([inputs, sorted(request.params.to_dict().items()), _plain(facts)]).encode()
     ).hexdigest()
@@ -193,20 +199,20 @@ def _hashed(source: Source) -> Source:
 
 
 def _inputs(
-    request: PaintRequest, settings: PaintSettings, listener: Listener, watch: Watch
+    request: PaintRequest, decoder: Decoder, listener: Listener, watch: Watch
 ) -> tuple[Photo, Image, tuple[StyleImage, ...]]:
     """Decode every file, each in its own limited child, and bring it to its working size."""
     params = request.params
     side = max(params.squeeze) if params.squeeze else params.size
-    photo = _decode(request.content, settings, side)
+    photo = decoder.photo(request.content, side)
     content = _resized(photo.pixels, params)
-    mask = _mask(request.mask, settings, side) if request.mask else None
+    mask = _mask(decoder.photo(request.mask, side)) if request.mask else None
     styles = []
     for source in request.styles:
         if listener.cancelled():
             raise CancelledError("The job was cancelled.")
         watch.begin("decode")  # a sign of life: each file may take its full time
-        pixels = _decode(source, settings, math.ceil(side * max(1.0, params.style_scale))).pixels
+        pixels = decoder.style(source, math.ceil(side * max(1.0, params.style_scale)))
         digest = source.sha256
         if params.preserve_color == "histogram":  # section 3.1: the style takes the photo's colours
             pixels, digest = colour.match_colours(pixels, content), ""
@@ -214,21 +220,12 @@ def _inputs(
     return photo, content, tuple(styles)
 
 
-def _decode(source: Source, settings: PaintSettings, max_side: int) -> Photo:
-    return decode_child.decode_limited(
-        source.path,
-        settings.limits,
-        max_side=max_side,
-        timeout_s=settings.decode_timeout_s,
-        memory_bytes=settings.decode_memory_bytes,
-    )
-
-
-def _mask(source: Source, settings: PaintSettings, max_side: int) -> Any:
+def _mask(photo: Photo) -> NDArray[np.float32]:
     """Return (H, W) float32 in [0, 1]: white is painted; black or transparent is not."""
-    photo = _decode(source, settings, max_side)
-    grey = photo.pixels.mean(axis=2) / 255.0  # (H, W)
-    return (grey if photo.alpha is None else grey * (photo.alpha / 255.0)).astype(np.float32)
+    grey = photo.pixels.mean(axis=2, dtype=np.float32) / np.float32(255)  # (H, W)
+    if photo.alpha is not None:
+        grey *= photo.alpha / np.float32(255)
+    return np.asarray(grey, np.float32)
 
 
 def _resized(pixels: Image, params: StyleParams) -> Image:

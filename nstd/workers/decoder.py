@@ -1,0 +1,53 @@
+"""Files to pixels in limited children, with the styles of earlier jobs at hand."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from nstd.workers import decode_child
+
+if TYPE_CHECKING:
+    from nstd.engine.progress import Image
+    from nstd.photo.decode import Photo
+    from nstd.workers.painting import Source
+    from nstd.workers.settings import PaintSettings
+
+CACHE_BYTES = 128 * 2**20
+"""Room for ten styles at 1024 px: a library's styles come again with every photograph."""
+
+
+class Decoder:
+    """Decodes by one set of limits; keeps the styles that were used last."""
+
+    def __init__(self, settings: PaintSettings, cache_bytes: int = CACHE_BYTES) -> None:
+        self._settings, self._room = settings, cache_bytes
+        self._styles: OrderedDict[tuple[str, int], Image] = OrderedDict()
+
+    def photo(self, source: Source, max_side: int) -> Photo:
+        """Return the decoded file, no smaller than ``max_side`` unless it is so by itself."""
+        return decode_child.decode_limited(
+            source.path,
+            self._settings.limits,
+            max_side=max_side,
+            timeout_s=self._settings.decode_timeout_s,
+            memory_bytes=self._settings.decode_memory_bytes,
+            name=source.shown(),
+        )
+
+    def style(self, source: Source, max_side: int) -> Image:
+        """Return the pixels of a style: from the last jobs where its bytes were the same."""
+        key = (source.sha256, max_side)
+        if source.sha256 and key in self._styles:
+            self._styles.move_to_end(key)
+            return self._styles[key]
+        pixels = self.photo(source, max_side).pixels
+        pixels.flags.writeable = False  # handed out more than once
+        if source.sha256:
+            self._styles[key] = pixels
+            self._trim()
+        return pixels
+
+    def _trim(self) -> None:
+        while sum(pixels.nbytes for pixels in self._styles.values()) > self._room:
+            self._styles.popitem(last=False)
