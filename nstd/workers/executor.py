@@ -156,7 +156,7 @@ class JobFinished(Event):
     picture: str
     report: str
     facts: Mapping[str, Any]
-    """``format``, ``width``, ``height``, ``losses``, ``steps``, ``seconds``, ``plan``."""
+    """``format``, ``width``, ``height``, ``losses``, ``steps``, ``seconds``, ``style_cache``."""
 
 
 @dataclass(frozen=True)

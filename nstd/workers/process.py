@@ -11,6 +11,7 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING
 
+from nstd.engine.device import environment as device_environment
 from nstd.workers import system, wire
 
 if TYPE_CHECKING:
@@ -25,16 +26,14 @@ CRASH_VARIABLES = ("NSTD_CRASH_AT", "NSTD_WORKER_CRASH_AT")
 
 
 def environment(device: str, base: Mapping[str, str]) -> dict[str, str]:
-    """Return the child's environment: quiet TensorFlow, memory taken as needed."""
+    """Return the child's environment: its own device and no other, a quiet TensorFlow."""
     env = {
         "TF_CPP_MIN_LOG_LEVEL": "2",
-        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         "MALLOC_ARENA_MAX": "2",
         **base,
+        **device_environment(device, base),
         "PYTHONUNBUFFERED": "1",
     }
-    if device.lower().startswith("cpu"):  # never open a GPU that the user told us not to take
-        env["CUDA_VISIBLE_DEVICES"] = "-1"
     daemons, workers = CRASH_VARIABLES
     env.pop(daemons, None)
     if workers in env:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from nstd import __version__
 
@@ -27,7 +30,7 @@ def build_report(
     job_hash: str,
 ) -> dict[str, Any]:
     """Return the report as plain JSON values; it names files, never folders of this machine."""
-    report = {
+    return {
         "report": REPORT_VERSION,
         "job": request.job_id,
         "inputs": [_input(source) for source in request.sources()],
@@ -41,13 +44,18 @@ def build_report(
         "device": facts.get("device"),
         "weights": facts.get("weights"),
         "plan": dict(result.plan),
-        "versions": {"nstd": __version__, **facts.get("versions", {})},
+        "engine": facts.get("engine"),  # a stand-in says so: its pictures are no paintings
+        "versions": _versions(facts),
         "notes": [*notes, *result.notes],
         "job_hash": job_hash,
     }
-    if "engine" in facts:  # only a stand-in says so: nobody shall take its pictures for paintings
-        report["engine"] = facts["engine"]
-    return report
+
+
+def _versions(facts: Mapping[str, Any]) -> dict[str, Any]:
+    versions = {"nstd": __version__, "python": platform.python_version(), "numpy": np.__version__}
+    if "tensorflow" in facts:
+        versions["tensorflow"] = facts["tensorflow"]
+    return versions
 
 
 def _input(source: Source) -> dict[str, Any]:

@@ -87,7 +87,6 @@ class Standin:
             "device": self._device,
             "engine": "standin",
             "weights": {"name": "standin", "sha256": SHA256},
-            "versions": {"numpy": np.__version__},
         }
 
     def stylize(

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nstd.engine.progress import Checkpoint, Image
+    from nstd.workers.decoder import Decoder
     from nstd.workers.settings import PaintSettings, WorkerSettings
 
 __all__ = [
@@ -65,12 +66,16 @@ def build_engine(settings: WorkerSettings, device: str, *, may_download: bool = 
     """
     if os.environ.get(standin.ENGINE_VARIABLE) == "standin":
         return standin.Standin(device)
-    from nstd.engine import stylizer, weights  # noqa: PLC0415 - loads TensorFlow: seconds
+    from nstd.engine import device as devices  # noqa: PLC0415
+    from nstd.engine import weights  # noqa: PLC0415
 
     found = weights.find(settings.weights, may_download=may_download)
+    opened = devices.open_device(device)  # loads TensorFlow: seconds
+    from nstd.engine import stylizer  # noqa: PLC0415
+
     return stylizer.Stylizer(
         found,
-        device=device,
+        device=opened,
         memory_bytes=settings.memory_bytes,
         cache_dir=settings.cache_dir,
     )
@@ -105,12 +110,13 @@ def run_task(
     *,
     post: Post,
     control: Control,
+    decoder: Decoder | None = None,
 ) -> NstdError | None:
     """Paint one job and report how it ended; return the error that ended it, None if none did."""
     job_id = task.job_id
     post.send(JobStarted(job_id, post.worker, post.device))
     try:
-        finished = _finish(task, painter, settings, post, control)
+        finished = _finish(task, painter, settings, post, control, decoder)
     except CancelledError as error:
         if control.stopping.is_set() and not control.cancelled.is_set():
             post.send(JobHandedBack(job_id))
@@ -151,8 +157,13 @@ def _failed(job_id: str, error: NstdError, post: Post) -> NstdError:
     return error
 
 
-def _finish(
-    task: Task, painter: Painter, settings: PaintSettings, post: Post, control: Control
+def _finish(  # noqa: PLR0917 - private, and called once
+    task: Task,
+    painter: Painter,
+    settings: PaintSettings,
+    post: Post,
+    control: Control,
+    decoder: Decoder | None,
 ) -> JobFinished:
     job_id, job_dir = task.job_id, task.job_dir
     publish.sweep(job_dir)
@@ -171,6 +182,7 @@ def _finish(
             post.send(Sign(RESUMED))
         return checkpoint
 
+    hits, misses = _cache_counts(painter)
     keeper = Keeper(job_dir, urgent=control.stopping.is_set, note=note)
     reporter = _Reporter(job_id, post)
     painting = paint(
@@ -184,8 +196,16 @@ def _finish(
             resume=resume,
             notes=notes,
         ),
+        decoder=decoder,
     )
-    return _write(job_id, job_dir, painting)
+    now_hits, now_misses = _cache_counts(painter)
+    cache = {"hits": now_hits - hits, "misses": now_misses - misses}
+    return _write(job_id, job_dir, painting, {"style_cache": cache})
+
+
+def _cache_counts(painter: Painter) -> tuple[int, int]:
+    """Return how often the engine has found a style's statistics, and how often it has not."""
+    return getattr(painter, "cache_hits", 0), getattr(painter, "cache_misses", 0)
 
 
 def _listener(
@@ -247,7 +267,9 @@ class _Reporter:
             self._held = None
 
 
-def _write(job_id: str, job_dir: str, painting: Painting) -> JobFinished:
+def _write(
+    job_id: str, job_dir: str, painting: Painting, more_facts: dict[str, Any]
+) -> JobFinished:
     """Make picture and report durable in ``result/``, the picture last."""
     folder = os.path.join(job_dir, RESULT)
     with publish.guard(RESULT):
@@ -266,6 +288,6 @@ def _write(job_id: str, job_dir: str, painting: Painting) -> JobFinished:
         "losses": result.losses.to_dict(),
         "steps": result.steps,
         "seconds": dict(result.seconds),
-        "plan": dict(result.plan),
+        **more_facts,
     }
     return JobFinished(job_id, os.path.join(folder, picture), os.path.join(folder, REPORT), facts)

@@ -19,7 +19,7 @@ def report(
 
 @pytest.fixture
 def patience() -> Patience:
-    """A worker that began to prepare its job at 0 s."""
+    """Return that of a worker which began to prepare its job at 0 s."""
     patience = Patience(RULES, 0.0)
     patience.begin("prepare", 0.0)
     return patience
