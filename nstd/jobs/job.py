@@ -152,7 +152,7 @@ def to_column(name: str, value: Any) -> Any:
     return json.dumps(value)
 
 
-def from_row(row: sqlite3.Row) -> Job:
+def from_row(row: sqlite3.Row | Mapping[str, Any]) -> Job:
     """Build a job from its row."""
     values = {name: row[name] for name in COLUMNS}
     for name in _AS_JSON:
@@ -161,3 +161,16 @@ def from_row(row: sqlite3.Row) -> Job:
     values["inputs"] = tuple(StoredInput(**each) for each in values["inputs"])
     values["outputs"] = tuple(Output(**each) for each in values["outputs"])
     return Job(**values)
+
+
+def to_bytes(job: Job) -> bytes:
+    """Return the row as a file: with it, a job's folder tells all even without the ledger."""
+    return json.dumps({name: to_column(name, getattr(job, name)) for name in COLUMNS}).encode()
+
+
+def from_bytes(data: bytes) -> Job:
+    """Read ``to_bytes``' output; ValueError when it is damaged or of another version."""
+    try:
+        return from_row(json.loads(data))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError("not a job") from error

@@ -11,6 +11,7 @@ from nstd.jobs.text import shown
 
 INPUT_FOLDER = "input"
 STYLE_FOLDER = "style"
+_PARAMETERS = frozenset(each.name for each in dataclasses.fields(StyleParams))
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ class JobSpec:
         known["styles"] = tuple(
             StyleChoice(**{**choice, "files": tuple(choice["files"])}) for choice in known["styles"]
         )
-        known["params"] = StyleParams.from_dict(known["params"])
+        # A row that another version wrote may hold parameters that this one does not have.
+        params = {key: value for key, value in known["params"].items() if key in _PARAMETERS}
+        known["params"] = StyleParams.from_dict(params)
         known["output"] = OutputSpec(**known["output"])
         return cls(**known)

@@ -35,6 +35,11 @@ class Taken:
         """Note that ``job`` has a copy of ``file``."""
         return cls(file.path, identity(file), job, remove, at)
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Device, inode, size, mtime, ctime."""
+        return tuple(int(number) for number in self.identity.split())
+
     @staticmethod
     def key(path: str) -> bytes:
         """Return a path as SQLite can keep it, valid UTF-8 or not."""
