@@ -68,6 +68,8 @@ class Rules:
     default_style: str | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Settings of every job, below those of the style and the sidecar."""
+    max_file_bytes: int | None = None
+    """A larger image is left where it is."""
 
 
 @dataclass(frozen=True)
