@@ -41,6 +41,7 @@ class RunningJob:
     step: int = 0
     steps: int = 0
     level: int = 0
+    """Counted from 0, as in ``StepReport``."""
     levels: int = 0
     width: int = 0
     height: int = 0

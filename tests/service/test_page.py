@@ -154,7 +154,7 @@ def test_everything_that_matters_is_said(view: Callable[[Snapshot], str]) -> Non
         "painting",
         "50 %",
         "step 60 of 120",
-        "level 2 of 5",
+        "level 3 of 5",
         "512 × 384 px",
         "about 33 s left",
         "0:47 so far",

@@ -1,0 +1,185 @@
+"""How things stand, for a command beside the daemon: asked of it, or read from what it left."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from nstd import __version__
+from nstd.errors import NstdError, UsageError
+from nstd.jobs.job import ENDED, TRANSITIONS, Job
+from nstd.jobs.ledger import Ledger, RequestKind
+from nstd.service import jobs_view, lock
+from nstd.service.config import Config
+from nstd.service.http import LISTEN_FILE, split
+from nstd.service.inbox import Inbox, Limits, Scan
+from nstd.service.snapshot import FolderView, Snapshot, WaitingFile
+
+LEDGER_FILE = "ledger.sqlite3"
+ANSWER_S = 15.0
+"""So long a command waits for the daemon's answer."""
+SHOWN_WAITING = 200
+
+
+def gather(config: Config, now: float | None = None) -> Snapshot:
+    """Return the daemon's own snapshot where it runs and answers, else one from its files."""
+    pid = lock.holder(str(config.folders.state))
+    if pid is not None:
+        snapshot = _asked(config.folders.state)
+        if snapshot is not None:
+            return snapshot
+    return _from_files(config, pid, time.time() if now is None else now)
+
+
+def _asked(state: Path) -> Snapshot | None:
+    try:
+        host, port = split((state / LISTEN_FILE).read_text(encoding="ascii").strip())
+        return Snapshot.from_json(_get(_reachable(host), port))
+    except (OSError, ValueError, NstdError):
+        return None
+
+
+def _reachable(host: str) -> str:
+    """Return where a port that is bound to every address is found on this machine."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
+
+
+def _get(host: str, port: int) -> bytes:
+    name = f"[{host}]" if ":" in host else host
+    # No proxy: the daemon is on this machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"http://{name}:{port}/api/jobs", timeout=5) as answer:
+        data: bytes = answer.read(64 * 2**20)
+    return data
+
+
+def _from_files(config: Config, pid: int | None, now: float) -> Snapshot:
+    snapshot = Snapshot(
+        taken=now,
+        state="down" if pid is None else "ready",
+        version=__version__,
+        pid=pid,
+        weights=config.model.weights,
+        capacity=config.queue.capacity_jobs,
+        folders=folders(config),
+    )
+    if pid is not None:
+        note = f"The daemon (pid {pid}) does not answer over HTTP: progress is not shown."
+        snapshot = dataclasses.replace(snapshot, notes=(note,))
+    path = config.folders.state / LEDGER_FILE
+    if not path.exists():
+        return _with_inbox(snapshot, _scan(config, None, now), now)
+    with Ledger(str(path)) as ledger:
+        snapshot = dataclasses.replace(snapshot, **jobs_view.fields(ledger))
+        return _with_inbox(snapshot, _scan(config, ledger, now), now)
+
+
+def _scan(config: Config, ledger: Ledger | None, now: float) -> Scan:
+    inbox = Inbox(str(config.folders.inbox), limits=Limits(max_depth=config.inbox.max_depth))
+    if ledger is not None:
+        inbox.taken = ledger.already_taken
+    return inbox.scan(now)
+
+
+def _with_inbox(snapshot: Snapshot, scan: Scan, now: float) -> Snapshot:
+    down = snapshot.pid is None
+    why = "nstd is not running; it looks at the file when it starts." if down else "In the inbox."
+    waiting = tuple(
+        WaitingFile(file.path, why, min(now, file.mtime_ns / 1e9))
+        for file in scan.files[:SHOWN_WAITING]
+    )
+    pending = {"settling": 0, "queued": 0, "running": 0, "deferred": 0, **snapshot.pending}
+    return dataclasses.replace(
+        snapshot,
+        waiting=waiting,
+        pending={**pending, "waiting": len(scan.files)},
+        ignored=dict(scan.ignored),
+    )
+
+
+def folders(config: Config) -> tuple[FolderView, ...]:
+    """Return the six folders with their free space, and what is wrong with them at first sight."""
+    return tuple(_folder(name, path) for name, path in config.folders.by_name().items())
+
+
+def _folder(name: str, path: Path) -> FolderView:
+    try:
+        found = os.statvfs(path)
+    except OSError as error:
+        return FolderView(name, str(path), problem=f"{os.strerror(error.errno or 0)}.")
+    return FolderView(name, str(path), found.f_bavail * found.f_frsize)
+
+
+# --- what commands ask of the daemon -----------------------------------------------------------
+
+
+def ask(
+    config: Config,
+    kind: RequestKind,
+    which: str | Literal[True],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    wait_s: float = ANSWER_S,
+) -> list[str]:
+    """Ask for a retry or a cancellation; return one line for each job.
+
+    ``which`` is a job's id or its beginning or end; True means every failed job that was not
+    retried yet. Raises UsageError where there is no such job or it is in no state for it.
+    """
+    path = config.folders.state / LEDGER_FILE
+    if not path.exists():
+        raise UsageError(
+            f"There are no jobs in {config.folders.state}.", "Name the right --root or --config."
+        )
+    with Ledger(str(path)) as ledger:
+        jobs = _retriable(ledger) if which is True else [_fitting(ledger.find(which), kind)]
+        numbers = [(job, ledger.request(kind, job.id)) for job in jobs]
+        if lock.holder(str(config.folders.state)) is None:
+            return [
+                f"{job.id}: noted; nstd is not running and does it when it starts." for job in jobs
+            ]
+        return _answers(ledger, kind, numbers, clock, wait_s)
+
+
+def _retriable(ledger: Ledger) -> list[Job]:
+    again = {job.retry_of for job in ledger.jobs(*TRANSITIONS)}
+    return [job for job in ledger.jobs("failed") if job.id not in again]
+
+
+def _fitting(job: Job, kind: RequestKind) -> Job:
+    if kind == "retry" and job.state not in ("failed", "cancelled"):
+        raise UsageError(
+            f"Job {job.id} is {job.state}, not failed.",
+            "Only failed or cancelled jobs are retried.",
+        )
+    if kind == "cancel" and job.state in ENDED:
+        raise UsageError(
+            f"Job {job.id} is {job.state} already.", "Only unfinished jobs can be cancelled."
+        )
+    return job
+
+
+def _answers(
+    ledger: Ledger,
+    kind: RequestKind,
+    numbers: list[tuple[Job, int]],
+    clock: Callable[[], float],
+    wait_s: float,
+) -> list[str]:
+    deadline = clock() + wait_s
+    good = "is queued again." if kind == "retry" else "is being cancelled."
+    lines = []
+    for job, number in numbers:
+        while (answer := ledger.answered(number)) is None and clock() < deadline:
+            time.sleep(0.05)
+        if answer is None:
+            lines.append(f"{job.id}: noted; the daemon has not answered yet.")
+        else:
+            lines.append(f"{job.id}: {answer or good}")
+    return lines
