@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING
 
+from nstd.engine.device import CPU
 from nstd.engine.device import environment as device_environment
 from nstd.workers import system, wire
 
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 
 MAX_LOG_LINE = 2000
 """Bytes; a native library that writes one endless line does not fill the daemon."""
+NOISE = re.compile(r"WARNING: All log messages before absl::InitializeLog|[IW]\d{4} \d\d:\d\d:\d\d")
+"""What TensorFlow prints at every start, whatever its log level, before its log is set up."""
+NO_CUDA = "failed call to cuInit"
+"""What it complains of where it was told to take no GPU."""
 CRASH_VARIABLES = ("NSTD_CRASH_AT", "NSTD_WORKER_CRASH_AT")
 """The daemon's planned crash is not its workers'; theirs has a variable of its own."""
 
@@ -61,6 +67,7 @@ class ChildProcess:
         self._log = self._process.stdout
         os.set_blocking(self._log.fileno(), False)
         os.set_blocking(self._end.fileno(), False)
+        self._device = device
         self._outbox: deque[bytes] = deque()
         self._log_rest = b""
         self.pid = self._process.pid
@@ -109,7 +116,8 @@ class ChildProcess:
         *lines, self._log_rest = data.split(b"\n")
         if len(self._log_rest) > MAX_LOG_LINE:
             lines, self._log_rest = [*lines, self._log_rest], b""
-        return [line[:MAX_LOG_LINE].decode("utf-8", "backslashreplace") for line in lines if line]
+        texts = [line[:MAX_LOG_LINE].decode("utf-8", "backslashreplace") for line in lines]
+        return [text for text in texts if text.strip() and not is_noise(text, self._device)]
 
     def last_words(self) -> list[str]:
         """Return the remaining log of a child that has ended, its unfinished line included."""
@@ -144,6 +152,11 @@ class ChildProcess:
         self._process.wait()
         self._end.close()
         self._log.close()
+
+
+def is_noise(line: str, device: str) -> bool:
+    """Tell whether a line is what TensorFlow always says and nobody needs."""
+    return bool(NOISE.match(line)) or (device == CPU and NO_CUDA in line)
 
 
 def _command(worker: str, device: str, descriptor: int) -> list[str]:
