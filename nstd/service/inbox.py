@@ -124,6 +124,7 @@ class Inbox:
         try:
             self._note_identity(os.fstat(root), result)
             _Walk(self, root, result).run()
+            self._line_up(now)
             self._look_at_quiet_ones(root, result)
         finally:
             os.close(root)
@@ -156,12 +157,16 @@ class Inbox:
 
     def _open(self) -> int:
         """Open the inbox; an empty mountpoint is not an empty inbox."""
-        if self.mount and not places.is_mounted(self.mount):
+        if not self.mount_is_there():
             raise OSError(errno.ENODEV, f"nothing is mounted on {self.mount}")
         root = os.open(self.path, FOLDER_FLAGS)
         if not self.mount:
             self.mount = places.mount_root(self.path)
         return root
+
+    def mount_is_there(self) -> bool:
+        """Whether the file system of the inbox is mounted, as far as is known."""
+        return not self.mount or places.is_mounted(self.mount)
 
     def _note_identity(self, found: os.stat_result, result: Scan) -> None:
         identity = places.Identity(found.st_dev, found.st_ino)
@@ -192,13 +197,19 @@ class Inbox:
             tracked.file = settling.unsettle(file, "could not be looked at; see the log")
 
     def _in_order(self) -> list[Tracked]:
-        # Files of one scan came in the order of their ctime, as far as anybody can tell.
-        return sorted(self._tracked.values(), key=lambda t: (t.file.first_seen, t.file.ctime_ns))
+        return sorted(self._tracked.values(), key=lambda t: t.file.first_seen)
+
+    def _line_up(self, now: float) -> None:
+        """Tell files of one scan apart: they came in the order of their ctime, most likely."""
+        new = [tracked for tracked in self._tracked.values() if tracked.file.first_seen == now]
+        new.sort(key=lambda tracked: tracked.file.ctime_ns)
+        for place, tracked in enumerate(new, 1 - len(new)):
+            tracked.file = replace(tracked.file, first_seen=now + place * 1e-6)
 
 
-def _turn(tracked: Tracked) -> tuple[bool, float, int]:
+def _turn(tracked: Tracked) -> tuple[bool, float]:
     file = tracked.file
-    return (not names.is_sidecar_name(file.name), file.first_seen, file.ctime_ns)
+    return (not names.is_sidecar_name(file.name), file.first_seen)
 
 
 def open_beneath(root: int, folder: str, name: str) -> int:
@@ -315,7 +326,7 @@ class _Walk:
         if len(self._result.refused) < MAX_REFUSED:
             now = self._result.at
             file = settling.track(folder, name, found, now, 0).file
-            self._result.refused.append(settling.unsettle(file, why))
+            self._result.refused.append(replace(file, settled=True, why=why))
 
     def _track(self, folder: str, name: str, found: os.stat_result) -> None:
         place, now = (folder, name), self._result.at

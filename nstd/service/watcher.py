@@ -142,6 +142,15 @@ class Watcher:
             if observer.is_alive():
                 observer.join(JOIN_S)
 
+    @property
+    def hinted(self) -> bool:
+        """Whether anything has happened since the last look."""
+        return self._hint.is_set()
+
+    def hint(self) -> None:
+        """Ask for another look, as an event would."""
+        self._hint.set()
+
     def take_hint(self) -> bool:
         """Return whether anything has happened since the last call."""
         hinted = self._hint.is_set()

@@ -1,0 +1,322 @@
+"""From the inbox into the queue: look, group what has settled, admit while there is room."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nstd.errors import NoSpaceError, StorageError
+from nstd.jobs.grouping import (
+    Candidate,
+    Grouping,
+    InboxFile,
+    LibraryStyle,
+    Rules,
+    SidecarReader,
+    Waiting,
+    group,
+)
+from nstd.jobs.intake import ChangedError
+from nstd.jobs.job import Intake, Job
+from nstd.jobs.library import scan_library
+from nstd.service import synctools
+from nstd.service.ending import FIRST_PAUSE_S, LONGEST_PAUSE_S, Endings
+from nstd.service.house import House
+from nstd.service.inbox import FOLDER_FLAGS, Inbox, Scan
+from nstd.service.logs import job_context, logger
+from nstd.service.watcher import Watcher
+
+MIN_GAP_S = 0.2
+GAP_PER_SCAN = 4.0
+"""Between two scans, so many times the last one's duration: 60,000 files do not fill the day."""
+LIBRARY_S = 5.0
+OWNER_S = 60.0
+"""How often the folders above the inbox are asked whether a sync tool owns it."""
+ADMIT_S = 1.0
+"""So long does one tick copy files into the spool before it looks at the workers again."""
+RESTING_S = 30.0
+ADMISSION = "admission"
+EMPTY = Grouping((), (), Counter())
+
+
+@dataclass(frozen=True)
+class Resting:
+    """A job that could not be taken in, for a reason of its own."""
+
+    candidate: Candidate
+    until: float
+    reason: str
+
+
+class Gathering:
+    """Knows what lies in the inbox and takes from it, oldest and most urgent first."""
+
+    def __init__(self, house: House, endings: Endings, inbox: Inbox, watcher: Watcher) -> None:
+        self._house, self._endings = house, endings
+        self.inbox, self.watcher = inbox, watcher
+        self.scan = Scan(0.0, present=False)
+        self.scanned = False
+        """Whether a first look at the inbox has been taken."""
+        self.grouping = EMPTY
+        self.library: Mapping[str, LibraryStyle] = {}
+        self.sync_tool: str | None = None
+        self._next_scan = self._next_library = self._next_owner = float("-inf")
+        self._sidecars = SidecarReader(house.spool.read)
+        self._queue: list[Candidate] = []
+        self._grouped: list[InboxFile] = []
+        self._regroup_at = float("-inf")
+        self._menu: frozenset[str] = frozenset()
+        self._counted: set[tuple[str, int]] = set()
+        self._resting: dict[str, Resting] = {}
+        """Title of a job that could not be taken in → when to try again."""
+        self._not_before = float("-inf")
+        self._pause = FIRST_PAUSE_S
+
+    @property
+    def rules(self) -> Rules:
+        """What the configuration says about grouping."""
+        config = self._house.config
+        return Rules(
+            pair_timeout_s=config.inbox.pair_timeout_s,
+            default_style=config.inbox.default_style,
+            defaults=config.defaults.given(),
+        )
+
+    # --- look --------------------------------------------------------------------------------
+
+    @property
+    def mode(self) -> Intake:
+        """How files are taken in: as configured, or as the folder's owner demands."""
+        intake = self._house.config.inbox.intake
+        if intake != "auto":
+            return intake
+        return "copy" if self.sync_tool else "move"
+
+    @property
+    def due(self) -> float:
+        """When the next look is due, if nothing happens before."""
+        settling = self.scan.due if self.scan.due is not None else float("inf")
+        return max(self._next_scan, min(settling, self._regular))
+
+    @property
+    def earliest(self) -> float:
+        """Before then no look is taken, whatever happens."""
+        return self._next_scan
+
+    def regroup(self) -> None:
+        """Group anew at the next look, which is soon: the rules have changed."""
+        self._look_again(self._house.now())
+
+    @property
+    def _regular(self) -> float:
+        return self.scan.at + self._house.config.inbox.scan_interval_s
+
+    def look(self, now: float) -> bool:
+        """Look through the inbox if it is time, and group what lies there; False if it is not."""
+        hinted = self.watcher.hinted
+        if now < self._next_scan or not (hinted or not self.scanned or now >= self.due):
+            return False
+        self.watcher.take_hint()
+        began = self._house.now()
+        self._refresh_library(now)
+        self._find_owner(now)
+        self.scan = self.inbox.scan(now)
+        self._note_scan(now, began, hinted=hinted)
+        self.watcher.canary = self.mode == "move"
+        self.watcher.check(now, folders=self.scan.folders, replaced=self.scan.replaced)
+        self._make_menu()
+        self._group(now)
+        spent = self._house.now() - began
+        self._next_scan = now + max(MIN_GAP_S, GAP_PER_SCAN * spent)
+        return True
+
+    def _note_scan(self, now: float, began: float, *, hinted: bool) -> None:
+        metrics, scan = self._house.metrics, self.scan
+        metrics.scanned(now, self._house.now() - began, len(scan.files))
+        for kind, count in scan.newly_ignored.items():
+            metrics.ignored(kind, count)
+        if self.scanned and scan.fresh and not hinted and self.watcher.health.mode == "events":
+            metrics.watch_missed(scan.fresh)
+        self.scanned = True
+        if scan.present:
+            self._house.pauses.clear("unmounted")
+        else:
+            self._house.pauses.set("unmounted", "unmounted", scan.problems[0], blocks=False)
+            self._restore_inbox()
+
+    def _restore_inbox(self) -> None:
+        """Make the inbox anew where somebody deleted it; not where its file system is away."""
+        if not self.inbox.mount_is_there():
+            return
+        with contextlib.suppress(OSError):
+            os.mkdir(self.inbox.path, 0o777)
+            logger().warning("The inbox was gone; it is made anew.", path=self.inbox.path)
+
+    def _refresh_library(self, now: float) -> None:
+        if now < self._next_library:
+            return
+        self._next_library = now + LIBRARY_S
+        library = scan_library(str(self._house.config.folders.styles))
+        if library != self.library:
+            self.library = library
+            self._regroup_at = now
+
+    def _find_owner(self, now: float) -> None:
+        if now >= self._next_owner:
+            self._next_owner = now + OWNER_S
+            tool = synctools.owner_of(self.inbox.path)
+            if tool and tool != self.sync_tool:
+                logger().info("A sync tool owns the inbox.", tool=tool, intake=self.mode)
+            self.sync_tool = tool
+        elif self.scan.sync_tool:
+            self.sync_tool = self.scan.sync_tool
+
+    def _make_menu(self) -> None:
+        """Make ``inbox/<style>/`` for every style: the folder list is the menu."""
+        styles = frozenset(self.library)
+        if self.mode == "copy" or not self.scan.present:
+            return
+        if styles == self._menu and not self.scan.replaced:
+            return
+        with contextlib.suppress(OSError):
+            root = os.open(self.inbox.path, FOLDER_FLAGS)
+            try:
+                for style in sorted(styles):
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(style, 0o777, dir_fd=root)
+                self._menu = styles
+            finally:
+                os.close(root)
+
+    # --- group -------------------------------------------------------------------------------
+
+    def _group(self, now: float) -> None:
+        files = self._files()
+        if now < self._regroup_at and _same_objects(files, self._grouped):
+            return
+        self._sidecars.keep_only(files)
+        grouping = group(
+            files, read_sidecar=self._sidecars, library=self.library, rules=self.rules, now=now
+        )
+        self._grouped, self.grouping = files, self._without_taken(grouping)
+        self._queue = list(reversed(self.grouping.candidates))
+        known = {candidate.title for candidate in self._queue}
+        self._resting = {title: each for title, each in self._resting.items() if title in known}
+        deadlines = [w.deadline for w in self.grouping.waiting if w.deadline is not None]
+        self._regroup_at = min(deadlines, default=float("inf"))
+        self._count_ignored()
+
+    def _files(self) -> list[InboxFile]:
+        """Return what to group: in copy intake also taken files that a new one may name."""
+        if not self.scan.taken:
+            return self.scan.files
+        busy = {file.folder for file in self.scan.files}
+        return [*self.scan.files, *(file for file in self.scan.taken if file.folder in busy)]
+
+    def _without_taken(self, grouping: Grouping) -> Grouping:
+        """Leave out what is made of nothing but files that were jobs before."""
+        taken = {file.path for file in self.scan.taken}
+        if not taken:
+            return grouping
+        return Grouping(
+            tuple(
+                each
+                for each in grouping.candidates
+                if any(file.path not in taken for file in each.files)
+            ),
+            tuple(each for each in grouping.waiting if each.file.path not in taken),
+            grouping.ignored,
+            tuple(file for file in grouping.ignored_files if file.path not in taken),
+        )
+
+    def _count_ignored(self) -> None:
+        now_there = {(file.path, file.ctime_ns) for file in self.grouping.ignored_files}
+        for _ in now_there - self._counted:
+            self._house.metrics.ignored("sidecar")
+        self._counted = now_there
+
+    # --- admit -------------------------------------------------------------------------------
+
+    @property
+    def candidates(self) -> int:
+        """How many jobs lie in the inbox for want of room in the queue."""
+        return len(self._queue)
+
+    def admit(self, now: float) -> bool:
+        """Take jobs in, most urgent first, while there is room; True when there is more to do."""
+        if now < self._not_before or self._house.pauses.but_for(ADMISSION):
+            return False
+        room = self._house.config.queue.capacity_jobs - sum(self._house.ledger.pending().values())
+        until = self._house.now() + ADMIT_S
+        while self._queue and room > 0:
+            if self._house.now() > until:
+                return True
+            room -= self._take(self._queue.pop(), now)
+        return False
+
+    def _take(self, candidate: Candidate, now: float) -> bool:
+        """Admit one job; False when it cannot be had just now."""
+        resting = self._resting.get(candidate.title)
+        if resting is not None and now < resting.until:
+            self._regroup_at = min(self._regroup_at, resting.until)
+            return False
+        try:
+            if not all(self.inbox.still_ready(file) for file in candidate.files):
+                self._look_again(now)
+                return False
+            job = self._house.spool.admit(candidate, self.mode, self.library)
+        except ChangedError as error:
+            logger().info("A file has changed; it settles anew.", error=str(error))
+            self._look_again(now)
+            return False
+        except StorageError as error:
+            self._refused(candidate, error, now)
+            return False
+        self._admitted(candidate, job)
+        return True
+
+    def _admitted(self, candidate: Candidate, job: Job) -> None:
+        self._pause = FIRST_PAUSE_S
+        self._house.pauses.clear(ADMISSION)
+        self._resting.pop(candidate.title, None)
+        self.inbox.forget(each.file for each in candidate.inputs if not each.stays)
+        with job_context(job.id):
+            logger().info("Job admitted.", name=job.title, style=job.style)
+            if candidate.error is not None:
+                self._endings.fail(job, candidate.error)
+
+    def _refused(self, candidate: Candidate, error: StorageError, now: float) -> None:
+        """Wait for room on a full disk; let one file that cannot be read wait alone."""
+        if isinstance(error, NoSpaceError):
+            self._queue.append(candidate)
+            self._not_before = now + self._pause
+            self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
+            self._house.pauses.note(ADMISSION, error)
+            return
+        self._resting[candidate.title] = Resting(candidate, now + RESTING_S, str(error))
+        self._regroup_at = min(self._regroup_at, now + RESTING_S)
+        logger().warning("A job could not be taken in.", name=candidate.title, error=str(error))
+
+    def _look_again(self, now: float) -> None:
+        self._grouped, self._regroup_at = [], now
+        self._next_library = now
+        self.watcher.hint()
+
+    # --- for the status ----------------------------------------------------------------------
+
+    def waiting(self) -> list[Waiting]:
+        """Return every file that is no job yet, with the reason: also those refused or queued."""
+        refused = [Waiting(file, file.why) for file in self.scan.refused]
+        resting = [
+            Waiting(each.candidate.inputs[0].file, each.reason) for each in self._resting.values()
+        ]
+        why = "the queue rests" if self._house.pauses else "the queue is full: its turn comes"
+        full = [Waiting(each.inputs[0].file, why) for each in reversed(self._queue)]
+        return [*refused, *self.grouping.waiting, *resting, *full]
+
+
+def _same_objects(left: list[InboxFile], right: list[InboxFile]) -> bool:
+    return len(left) == len(right) and all(a is b for a, b in zip(left, right, strict=True))

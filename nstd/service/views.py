@@ -1,0 +1,147 @@
+"""The snapshot: everything that can be said at one instant, of which all doors are views."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nstd import __version__
+from nstd.jobs.inputs import Waiting
+from nstd.jobs.text import shown
+from nstd.service import jobs_view
+from nstd.service.dispatch import Dispatch, Running
+from nstd.service.gathering import Gathering
+from nstd.service.house import House
+from nstd.service.snapshot import (
+    DaemonState,
+    FolderView,
+    RunningJob,
+    Snapshot,
+    WaitingFile,
+    WorkerView,
+)
+
+SHOWN_WAITING = 200
+SHOWN_HISTORY = 100
+
+
+@dataclass
+class Facts:
+    """What the loop knows beside its parts."""
+
+    started: float
+    state: DaemonState = "starting"
+    free: dict[str, int | None] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def snapshot(
+    house: House, gathering: Gathering, dispatch: Dispatch, facts: Facts, now: float
+) -> Snapshot:
+    """Return how things stand."""
+    known = jobs_view.fields(house.ledger)
+    waiting = gathering.waiting()
+    known["running"] = tuple(_running(job, dispatch) for job in known["running"])
+    known["pending"] = {**known["pending"], **counted(waiting)}
+    engine = next(iter(dispatch.facts.values()), {})
+    return Snapshot(
+        taken=now,
+        state=facts.state,
+        version=__version__,
+        pid=os.getpid(),
+        started=facts.started,
+        notes=(*facts.notes, *house.pauses.words),
+        weights=_weights(engine.get("weights"), house.config.model.weights),
+        device=", ".join(dict.fromkeys(worker.device for worker in house.executor.workers())),
+        capacity=house.config.queue.capacity_jobs,
+        waiting=tuple(_waiting(each) for each in waiting[:SHOWN_WAITING]),
+        workers=tuple(_workers(house, dispatch)),
+        folders=tuple(_folders(house, facts)),
+        ignored=dict(gathering.scan.ignored + gathering.grouping.ignored),
+        styles=tuple(sorted(gathering.library)),
+        **known,
+    )
+
+
+def counted(waiting: Iterable[Waiting]) -> dict[str, int]:
+    """Return how many files settle, and how many wait for something else."""
+    kinds = Counter("waiting" if each.file.settled else "settling" for each in waiting)
+    return {kind: kinds[kind] for kind in ("settling", "waiting")}
+
+
+def oldest(waiting: Iterable[Waiting]) -> dict[str, float]:
+    """Return since when the oldest file settles, or waits for something else."""
+    result: dict[str, float] = {}
+    for each in waiting:
+        kind = "waiting" if each.file.settled else "settling"
+        since = each.file.first_seen
+        result[kind] = min(result.get(kind, since), since)
+    return result
+
+
+def _running(job: RunningJob, dispatch: Dispatch) -> RunningJob:
+    running = dispatch.running.get(job.id)
+    return job if running is None else replace(job, **_progress(running))
+
+
+def _progress(running: Running) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "worker": running.worker,
+        "stage": running.stage,
+        "started": running.since,
+        "preview": running.preview,
+        "history": tuple(running.history[-SHOWN_HISTORY:]),
+    }
+    report = running.report
+    if report is not None:
+        values |= {
+            "step": report.step,
+            "steps": report.steps,
+            "level": report.level,
+            "levels": report.levels,
+            "width": report.width,
+            "height": report.height,
+            "seconds": report.seconds,
+            "eta_s": report.eta_s,
+            "losses": report.losses.to_dict() if report.losses else None,
+        }
+    return values
+
+
+def _waiting(each: Waiting) -> WaitingFile:
+    return WaitingFile(
+        name=each.file.path,
+        reason=each.reason,
+        since=each.file.first_seen,
+        deadline=each.deadline,
+        settling=not each.file.settled,
+    )
+
+
+def _workers(house: House, dispatch: Dispatch) -> Iterable[WorkerView]:
+    for worker in house.executor.workers():
+        problem = dispatch.problems.get(worker.worker)
+        yield WorkerView(
+            name=worker.worker,
+            state=worker.phase,
+            device=worker.device,
+            job=worker.job_id,
+            jobs_done=worker.jobs,
+            problem=str(problem) if problem else "",
+        )
+
+
+def _folders(house: House, facts: Facts) -> Iterable[FolderView]:
+    for name, path in house.config.folders.by_name().items():
+        free = (facts.free or {}).get(name)
+        problem = "" if facts.free is None or free is not None else "cannot be reached"
+        yield FolderView(name, str(path), free, problem)
+
+
+def _weights(facts: object, configured: str) -> str:
+    if isinstance(facts, dict):
+        return shown(str(facts.get("name", configured)))
+    return configured
