@@ -46,11 +46,12 @@ _A = np.array(
 def transform_kernel(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return G k Gᵀ of a (3, 3, in, out) kernel as (36, in, out), computed in float64."""
     wide = np.einsum("ai,bj,ijco->abco", _G, _G, kernel.astype(np.float64), optimize=True)
-    return wide.reshape(36, *kernel.shape[2:]).astype(np.float32)
+    transformed: NDArray[np.float32] = wide.reshape(36, *kernel.shape[2:]).astype(np.float32)
+    return transformed
 
 
 def gradient_kernel(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the kernel whose 'same' convolution is the input gradient of ``kernel``'s."""
+    """Return the kernel whose convolution of the upstream gradient is the input gradient."""
     return np.ascontiguousarray(kernel[::-1, ::-1].transpose(0, 1, 3, 2))
 
 
@@ -58,8 +59,8 @@ def _tiles(x: tf.Tensor, down: tf.Tensor, across: tf.Tensor) -> tf.Tensor:
     """Cut (B, H, W, C) into overlapping 6x6 tiles, stride 4: (36, B*down*across*C)."""
     shape = tf.shape(x)
     batch, height, width = shape[0], shape[1], shape[2]
-    bottom, right = 3 + _TILE * down - height, 3 + _TILE * across - width
-    x = tf.pad(x, [[0, 0], [1, bottom], [1, right], [0, 0]])
+    bottom, right = _TILE * (down + 1) - height, _TILE * (across + 1) - width
+    x = tf.pad(x, [[0, 0], [0, bottom], [0, right], [0, 0]])
     x = tf.reshape(x, (batch, down + 1, _TILE, across + 1, _TILE, x.shape[3]))
     x = tf.transpose(x, (2, 4, 0, 1, 3, 5))  # (4, 4, B, down+1, across+1, C)
     # rows 4 and 5 of a tile are rows 0 and 1 of the tile below; columns likewise
@@ -68,10 +69,10 @@ def _tiles(x: tf.Tensor, down: tf.Tensor, across: tf.Tensor) -> tf.Tensor:
     return tf.reshape(x, (36, -1))
 
 
-def _same(x: tf.Tensor, transformed: tf.Tensor) -> tf.Tensor:
-    """Convolve (B, H, W, in) with a transformed kernel, zero padding, stride one."""
+def _valid(x: tf.Tensor, transformed: tf.Tensor) -> tf.Tensor:
+    """Convolve (B, H+2, W+2, in) with a transformed kernel, no padding: (B, H, W, out)."""
     shape = tf.shape(x)
-    batch, height, width = shape[0], shape[1], shape[2]
+    batch, height, width = shape[0], shape[1] - 2, shape[2] - 2
     down, across = -(-height // _TILE), -(-width // _TILE)
     tiles = tf.matmul(tf.constant(np.kron(_B, _B), tf.float32), _tiles(x, down, across))
     products = tf.matmul(tf.reshape(tiles, (36, -1, x.shape[3])), transformed)  # (36, n, out)
@@ -91,14 +92,17 @@ class Winograd:
         self._channels = kernel.shape[2:]
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:
-        """Convolve x (B, H, W, in) with 'same' zero padding: (B, H, W, out)."""
+        """Convolve x (B, H+2, W+2, in), padded by the caller: (B, H, W, out)."""
 
         @tf.custom_gradient  # type: ignore[untyped-decorator]
         def convolve(inner: tf.Tensor) -> tuple[tf.Tensor, object]:
             def back(upstream: tf.Tensor) -> tf.Tensor:
                 upstream = tf.ensure_shape(upstream, (None, None, None, self._channels[1]))
-                return _same(upstream, self._backward)
+                return _valid(tf.pad(upstream, _TWO_PIXELS), self._backward)
 
-            return _same(inner, self._forward), back
+            return _valid(inner, self._forward), back
 
         return convolve(x)
+
+
+_TWO_PIXELS = [[0, 0], [2, 2], [2, 2], [0, 0]]

@@ -63,9 +63,7 @@ class Objective:
         self.statistic = params.statistic
         self.normalization = params.normalization
 
-    def style_term(
-        self, got: dict[str, tuple[losses.Moments, ...]], targets: Targets
-    ) -> tf.Tensor:
+    def style_term(self, got: dict[str, tuple[losses.Moments, ...]], targets: Targets) -> tf.Tensor:
         """Return the weighted style loss of measured moments, (B,)."""
         total: tf.Tensor = 0.0
         for layer in self.style_layers:
@@ -106,7 +104,7 @@ class Objective:
         return tv, targets.weights["range"] * losses.range_loss(images)
 
     def terms(self, images: tf.Tensor, targets: Targets) -> Terms:
-        """Return the weighted terms of ``images`` (B, H, W, 3), which are clipped to [0, 1] here."""
+        """Return the weighted terms of ``images`` (B, H, W, 3), clipped to [0, 1] here."""
         features = self.extractor(tf.clip_by_value(images, 0.0, 1.0))
         content = self.content_term(features, targets)
         style = self.style_term(self.moments(features, targets), targets)

@@ -16,6 +16,7 @@ PreserveColor = Literal["none", "luminance", "histogram"]
 Normalization = Literal["relative", "gatys"]
 Statistic = Literal["gram", "moments", "wasserstein"]
 Keep = Literal["last", "best", "average"]
+Edge = Literal["zero", "first", "replicate"]
 LayerWeights = tuple[tuple[str, float], ...]
 
 MIN_SIZE, MAX_SIZE = 32, 8192
@@ -56,8 +57,8 @@ class StyleParams:
     epsilon: float = 1e-8
     init: Init = "content"
     pooling: Pooling = "max"
-    edge: Literal["zero", "replicate"] = "replicate"
-    """Padding of the first convolution."""
+    edge: Edge = "replicate"
+    """Padding of the convolutions: zero, replicate, or replicate in the first one only."""
     preserve_color: PreserveColor = "none"
     seed: int = 0
     pyramid_min: int = 64

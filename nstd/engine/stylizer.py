@@ -28,7 +28,7 @@ ENGINE_VERSION = 1
 
 _FIRST_STEP = 0.02
 """Root mean square of L-BFGS's first move, which has no curvature to go by."""
-_LONGEST_STEP = 0.1
+_LONGEST_STEP = 0.03
 """Root mean square that no L-BFGS move exceeds."""
 _KEPT_LOOPS = 8
 """Traced loops kept; each preset uses one or two."""
@@ -53,9 +53,9 @@ class Stylizer:
         self._kernels = load_kernels(weights.path)
         self.cache_hits, self.cache_misses = 0, 0
         self._styles = StyleCache(cache_dir, self._count)
-        self._loops: OrderedDict[Any, tuple[FeatureExtractor, DeviceLoop]] = OrderedDict()
+        self._loops: OrderedDict[Any, tuple[Objective, DeviceLoop]] = OrderedDict()
 
-    def _count(self, hit: bool) -> None:  # noqa: FBT001  # a callback's only argument
+    def _count(self, hit: bool) -> None:
         if hit:
             self.cache_hits += 1
         else:
@@ -93,7 +93,7 @@ class Stylizer:
             height, width = content.shape[:2]
             raise MemoryExhaustedError(
                 f"The device has no memory left for a picture of {width} x {height} pixels.",
-                "Ask for a smaller size, or lower model.memory_bytes so that it is painted in tiles.",
+                "Ask for a smaller size, or lower model.memory_bytes: it is then painted in tiles.",
             ) from error
 
     def _run(
@@ -104,9 +104,12 @@ class Stylizer:
         listener: Listener,
         job_hash: str,
     ) -> Run:
-        extractor, optimizer, loop = self._loop(params)
-        targets = TargetMaker(extractor, params, styles, self._styles, self._weights.sha256)
-        levels = pyramid(*content.shape[:2], params)
+        objective, optimizer, loop = self._loop(params)
+        targets = TargetMaker(
+            objective.extractor, params, styles, self._styles, self._weights.sha256
+        )
+        height, width = content.shape[:2]
+        levels = pyramid(height, width, params)
         return Run(
             content=content,
             styles=styles,
@@ -120,26 +123,27 @@ class Stylizer:
             job_hash=job_hash,
         )
 
-    def _loop(self, params: StyleParams) -> tuple[FeatureExtractor, Adam | LBFGS, DeviceLoop]:
+    def _loop(self, params: StyleParams) -> tuple[Objective, Adam | LBFGS, DeviceLoop]:
         optimizer = _optimizer(params)
         key = _traced_by(params)
         if key in self._loops:
             self._loops.move_to_end(key)
-            extractor, loop = self._loops[key]
+            objective, loop = self._loops[key]
         else:
             layers = [name for name, _ in (*params.content_layers, *params.layer_weights())]
             extractor = FeatureExtractor(
                 self._kernels,
                 layers,
                 pooling=params.pooling,
-                replicate_edge=params.edge == "replicate",
+                edge=params.edge,
                 winograd="CPU" in self._device,
             )
-            loop = DeviceLoop(Objective(extractor, params), optimizer)
-            self._loops[key] = (extractor, loop)
+            objective = Objective(extractor, params)
+            loop = DeviceLoop(objective, optimizer)
+            self._loops[key] = (objective, loop)
             while len(self._loops) > _KEPT_LOOPS:
                 self._loops.popitem(last=False)
-        return extractor, optimizer, loop
+        return objective, optimizer, loop
 
 
 def _traced_by(params: StyleParams) -> tuple[Any, ...]:
@@ -159,4 +163,3 @@ def _optimizer(params: StyleParams) -> Adam | LBFGS:
             params.learning_rate, params.beta1, params.beta2, params.epsilon, params.average
         )
     return LBFGS(params.history, _FIRST_STEP, _LONGEST_STEP, params.average)
-

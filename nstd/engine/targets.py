@@ -42,12 +42,16 @@ class StyleCache:
     A damaged or foreign file on disk is a miss, never an error.
     """
 
-    def __init__(self, folder: str | None, seen: Callable[[bool], None] = lambda _hit: None) -> None:
+    def __init__(
+        self, folder: str | None, seen: Callable[[bool], None] = lambda _hit: None
+    ) -> None:
         self._folder = folder
         self._seen = seen
         self._memory: OrderedDict[str, LayerMoments] = OrderedDict()
 
-    def get(self, key: str, layers: Sequence[str], compute: Callable[[], LayerMoments]) -> LayerMoments:
+    def get(
+        self, key: str, layers: Sequence[str], compute: Callable[[], LayerMoments]
+    ) -> LayerMoments:
         """Return the moments under ``key``, computing and keeping them where they are new."""
         found = self._memory.get(key) or self._read(key, layers)
         self._seen(found is not None)
@@ -84,7 +88,7 @@ class StyleCache:
         temporary = os.path.join(self._folder, f".{key}.{os.getpid()}.npz")
         try:
             os.makedirs(self._folder, exist_ok=True)
-            np.savez(temporary, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+            np.savez(temporary, allow_pickle=False, **arrays)
             os.replace(temporary, os.path.join(self._folder, key + ".npz"))
         except OSError:  # a cache that cannot be written only costs time
             if os.path.exists(temporary):
@@ -122,9 +126,7 @@ class TargetMaker:
     def _style_targets(self, level: PyramidLevel) -> dict[str, tuple[Moments, ...]]:
         each = [self._moments(style, level) for style in self._styles]
         if self._masked:
-            return {
-                layer: tuple(found[layer] for found in each) for layer in self._style_layers
-            }
+            return {layer: tuple(found[layer] for found in each) for layer in self._style_layers}
         shares = [style.weight for style in self._styles]
         shares = [share / sum(shares) for share in shares]
         return {layer: (_blend([e[layer] for e in each], shares),) for layer in self._style_layers}
@@ -138,7 +140,8 @@ class TargetMaker:
             height, width = self._params.squeeze
         else:
             longest = max(16, round(level.long_side * self._params.style_scale))
-            height, width = fit(*style.pixels.shape[:2], longest)
+            height, width = style.pixels.shape[:2]
+            height, width = fit(height, width, longest)
 
         def compute() -> LayerMoments:
             features = self._extractor(resize(style.pixels, height, width))
@@ -147,8 +150,15 @@ class TargetMaker:
         if not style.sha256:
             return compute()
         facts = (
-            style.sha256, style.pixels.shape, height, width, self._style_layers, self._network,
-            self._params.pooling, self._params.edge, self._params.preserve_color == "histogram"
+            style.sha256,
+            style.pixels.shape,
+            height,
+            width,
+            self._style_layers,
+            self._network,
+            self._params.pooling,
+            self._params.edge,
+            self._params.preserve_color == "histogram"
             and hashlib.sha256(style.pixels.tobytes()).hexdigest(),
         )
         key = hashlib.sha256(repr(facts).encode()).hexdigest()

@@ -19,7 +19,7 @@ from nstd.engine.conv import Winograd
 from nstd.errors import WeightsError
 
 if TYPE_CHECKING:
-    from nstd.engine.params import Pooling
+    from nstd.engine.params import Edge, Pooling
 
 BGR_MEANS = (103.939, 116.779, 123.68)
 """ImageNet means of the Caffe models that Keras's VGG19 weights come from."""
@@ -71,10 +71,8 @@ def _from_npz(path: str) -> Kernels:
 
 def _from_hdf5(path: str) -> Kernels:
     model = keras.applications.VGG19(include_top=False, weights=path)
-    kernels = {
-        name: tuple(model.get_layer(name).get_weights()) for name in LAYERS if "conv" in name
-    }
-    return kernels  # the Keras model is dropped here; the wiring below is ours
+    # the Keras model is dropped here; the wiring below is ours
+    return {name: tuple(model.get_layer(name).get_weights()) for name in LAYERS if "conv" in name}
 
 
 @keras.saving.register_keras_serializable("nstd")
@@ -87,15 +85,16 @@ class _Convolution(keras.layers.Layer):  # type: ignore[misc]  # keras ships no 
         self._winograd = Winograd(kernel) if fast else None
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        if self._replicate:
-            # SYMMETRIC equals replicate for one pixel; against the dark frames of zero padding
-            x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
+        # SYMMETRIC equals replicate for one pixel
+        x = tf.pad(x, _ONE_PIXEL, "SYMMETRIC" if self._replicate else "CONSTANT")
+        if self._winograd is None:
             y = tf.nn.conv2d(x, self._kernel, 1, "VALID")
-        elif self._winograd is not None:
-            y = self._winograd(x)
         else:
-            y = tf.nn.conv2d(x, self._kernel, 1, "SAME")
+            y = self._winograd(x)
         return tf.nn.relu(y + self._bias)
+
+
+_ONE_PIXEL = [[0, 0], [1, 1], [1, 1], [0, 0]]
 
 
 class FeatureExtractor:
@@ -107,7 +106,7 @@ class FeatureExtractor:
         layers: Sequence[str],
         *,
         pooling: Pooling = "max",
-        replicate_edge: bool = True,
+        edge: Edge = "replicate",
         winograd: bool = False,
     ) -> None:
         unknown = sorted(set(layers) - set(LAYERS))
@@ -128,7 +127,7 @@ class FeatureExtractor:
                 x = _Convolution(
                     kernel,
                     bias,
-                    replicate=replicate_edge and name == "block1_conv1",
+                    replicate=edge == "replicate" or (edge == "first" and name == "block1_conv1"),
                     fast=winograd and kernel.shape[2] >= _WINOGRAD_CHANNELS,
                     name=name,
                 )(x)
