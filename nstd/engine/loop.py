@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from nstd.engine.objective import Objective, Targets, Terms
-from nstd.engine.optimizers import Adam, Common, LBFGS
+from nstd.engine.optimizers import LBFGS, Adam, Common
 
 Memory = dict[str, tf.Tensor]
 

@@ -39,10 +39,7 @@ def moment_sums(features: tf.Tensor, share: tf.Tensor | None = None) -> Moments:
     """
     shape = tf.shape(features)
     flat = tf.reshape(features, (shape[0], -1, features.shape[3]))  # (B, h*w, C)
-    if share is None:
-        weighted = flat
-    else:
-        weighted = flat * tf.reshape(share, (shape[0], -1, 1))
+    weighted = flat if share is None else flat * tf.reshape(share, (shape[0], -1, 1))
     return Moments(tf.reduce_sum(weighted, 1), tf.matmul(weighted, flat, transpose_a=True))
 
 
@@ -57,9 +54,7 @@ def moments(features: tf.Tensor, share: tf.Tensor | None = None) -> Moments:
     return Moments(sums.mean / count[:, None], sums.gram / count[:, None, None])
 
 
-def content_loss(
-    features: tf.Tensor, target: tf.Tensor, normalization: Normalization
-) -> tf.Tensor:
+def content_loss(features: tf.Tensor, target: tf.Tensor, normalization: Normalization) -> tf.Tensor:
     """Return mean((F-P)²), relative: over mean(P²). (B, h, w, C) twice -> (B,)."""
     loss = tf.reduce_mean(tf.math.squared_difference(features, target), (1, 2, 3))
     if normalization == "gatys":
@@ -116,7 +111,7 @@ def _bures(got: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
 def _trace_sqrt(matrix: tf.Tensor) -> tuple[tf.Tensor, object]:
-    """Return trace(M½) of positive matrices; its gradient is M⁻½ / 2, stable where eigh's is not."""
+    """Return trace(M½) of positive matrices; its gradient M⁻½ / 2 is stable, eigh's is not."""
     values, vectors = tf.linalg.eigh(matrix)
     roots = tf.sqrt(tf.maximum(values, _TINY))
 

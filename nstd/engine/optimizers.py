@@ -47,7 +47,7 @@ def start(image: tf.Tensor, scale: float = 1.0) -> Common:
         average=tf.zeros_like(image),
         step=tf.constant(0),
         scale=tf.constant(scale, tf.float32),
-        healthy=tf.constant(True),
+        healthy=tf.constant(value=True),
     )
 
 

@@ -69,7 +69,7 @@ class Checkpoint:
         head = json.dumps({"job_hash": self.job_hash, "facts": self.facts}).encode()
         buffer = io.BytesIO()
         arrays = {f"array.{name}": value for name, value in self.arrays.items()}
-        np.savez(buffer, head=np.frombuffer(head, np.uint8), **arrays)
+        np.savez(buffer, allow_pickle=False, head=np.frombuffer(head, np.uint8), **arrays)
         return buffer.getvalue()
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ class PyramidLevel:
 
 
 def fit(height: int, width: int, long_side: int) -> tuple[int, int]:
-    """Return (height, width) scaled so that the longer is ``long_side``, the shorter at least 16."""
+    """Return (height, width) scaled so that the longer is ``long_side``; at least 16."""
     scale = long_side / max(height, width)
     return max(16, round(height * scale)), max(16, round(width * scale))
 
@@ -54,7 +55,7 @@ def share_steps(iterations: int, levels: int, growth: float) -> list[int]:
     for part in raw:
         ends.append(ends[-1] + part)
     marks = [round((iterations - 1) * end / ends[-1]) for end in ends]
-    steps = [after - before for before, after in zip(marks, marks[1:], strict=False)]
+    steps = [after - before for before, after in itertools.pairwise(marks)]
     steps[-1] += 1
     return steps
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from nstd.engine.optimizers import Adam, Common, LBFGS, start
+from nstd.engine.optimizers import LBFGS, Adam, Common, start
 from nstd.engine.progress import (
     Checkpoint,
     Image,
