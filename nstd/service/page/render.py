@@ -181,9 +181,15 @@ def _running(job: RunningJob, href: Href) -> str:
         f'aria-valuenow="{percent:.0f}"><i style="width:{percent:.1f}%"></i></div>'
         f'<div class="split"><span class="big">{percent:.0f} %</span>'
         f'<span class="soft">{eta} · {duration(job.seconds)} so far</span></div>'
-        f'<div class="soft">step {job.step} of {job.steps} · level {job.level + 1} of {job.levels} · '
-        f"{job.width} × {job.height} px</div>{sparkline(job.history)}"
+        f'<div class="soft">{_where(job)}</div>{sparkline(job.history)}'
         f"{f'<dl>{losses}</dl>' if losses else ''}</div></article>"
+    )
+
+
+def _where(job: RunningJob) -> str:
+    return (
+        f"step {job.step} of {job.steps} · level {job.level + 1} of {job.levels} · "
+        f"{job.width} × {job.height} px"
     )
 
 
