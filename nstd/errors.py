@@ -1,4 +1,4 @@
-"""The error tree: every refusal knows its exit code, its metrics label and whether a retry helps."""
+"""The error tree: each error knows its exit code, its metrics label, and whether a retry helps."""
 
 from __future__ import annotations
 
