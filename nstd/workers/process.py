@@ -53,16 +53,11 @@ class ChildProcess:
     def __init__(self, worker: str, device: str, settings: WorkerSettings) -> None:
         self._end, theirs = wire.pair()
         with theirs:
-            self._process = subprocess.Popen(
-                _command(worker, device, theirs.fileno()),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=(theirs.fileno(),),
-                # Out of reach of Ctrl-C; and its own children end with it (killpg).
-                start_new_session=True,
-                env=environment(device, os.environ),
-            )
+            try:
+                self._process = _popen(worker, device, theirs.fileno())
+            except OSError:
+                self._end.close()
+                raise
         assert self._process.stdout is not None  # noqa: S101 - Popen was given PIPE
         self._log = self._process.stdout
         os.set_blocking(self._log.fileno(), False)
@@ -152,6 +147,19 @@ class ChildProcess:
         self._process.wait()
         self._end.close()
         self._log.close()
+
+
+def _popen(worker: str, device: str, descriptor: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        _command(worker, device, descriptor),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        pass_fds=(descriptor,),
+        # Out of reach of Ctrl-C; and its own children end with it (killpg).
+        start_new_session=True,
+        env=environment(device, os.environ),
+    )
 
 
 def is_noise(line: str, device: str) -> bool:

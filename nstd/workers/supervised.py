@@ -100,7 +100,7 @@ class SupervisedWorker:
     @property
     def free(self) -> bool:
         """Whether it takes a task right now."""
-        return self._phase == "idle" and self._end_by is None
+        return self._phase == "idle" and self._end_by is None and self._stop_by is None
 
     @property
     def stopped(self) -> bool:

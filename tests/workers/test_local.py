@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import select
 import signal
 from pathlib import Path
 
@@ -26,7 +27,16 @@ from nstd.workers.executor import (
     WorkerGone,
     WorkerReady,
 )
-from tests.workers.conftest import PARAMS, Bench, NewBench, alive, make_task, picture, sha256
+from tests.workers.conftest import (
+    DEADLINE_S,
+    PARAMS,
+    Bench,
+    NewBench,
+    alive,
+    make_task,
+    picture,
+    sha256,
+)
 
 LONG = dataclasses.replace(PARAMS, iterations=1000)
 SLOW = "step_s=0.02"
@@ -83,8 +93,10 @@ def test_a_job_is_painted_and_its_way_is_told(bench: NewBench, tmp_path: Path) -
 
 def test_its_descriptor_wakes_whoever_waits(bench: NewBench) -> None:
     b = bench()
-    assert b.executor.fileno() >= 0
+    readable, _, _ = select.select([b.executor.fileno()], [], [], DEADLINE_S)
+    assert readable
     b.until_seen(WorkerReady)
+    assert select.select([b.executor.fileno()], [], [], 0) == ([], [], [])
 
 
 def test_a_worker_paints_job_after_job(bench: NewBench, tmp_path: Path) -> None:
@@ -242,6 +254,21 @@ def test_a_worker_that_dies_at_its_start_is_started_ever_more_rarely(bench: NewB
         assert b.executor.workers()[0].phase == "starting"
 
 
+def test_a_worker_that_cannot_even_be_started_is_tried_again(
+    bench: NewBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more(*_args: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nstd.workers.process._popen", no_more)
+        b = bench()
+        b.drain()
+        assert any("could not be started" in line for line in b.log)
+        assert b.executor.workers()[0].phase == "waiting"
+    b.until_seen(WorkerReady)
+
+
 @pytest.mark.parametrize("start", ["weights", "gpu"])
 def test_a_worker_that_cannot_load_says_why(bench: NewBench, start: str) -> None:
     b = bench(f"start={start}")
@@ -262,6 +289,17 @@ def test_a_worker_is_replaced_at_once_after_max_jobs(bench: NewBench, tmp_path: 
     assert (gone.reason, gone.job_id) == ("recycle", None)
     paint(b, make_task(tmp_path, "three"))
     assert b.pid != pid
+
+
+def test_replacing_workers_uses_up_no_descriptors(bench: NewBench, tmp_path: Path) -> None:
+    b = bench(max_jobs=1)
+    b.until_idle()
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(1, 4):
+        paint(b, make_task(tmp_path, f"job{number}"))
+        b.until_seen(WorkerReady, number + 1)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert b.executor.workers()[0].restarts == 3
 
 
 def test_new_settings_replace_a_worker_after_its_job(bench: NewBench, tmp_path: Path) -> None:
