@@ -25,8 +25,9 @@ from nstd.jobs.library import scan_library
 from nstd.service import synctools
 from nstd.service.ending import FIRST_PAUSE_S, LONGEST_PAUSE_S, Endings
 from nstd.service.house import House
-from nstd.service.inbox import FOLDER_FLAGS, Inbox, Scan
+from nstd.service.inbox import Inbox, Scan
 from nstd.service.logs import job_context, logger
+from nstd.service.walk import FOLDER_FLAGS
 from nstd.service.watcher import Watcher
 
 MIN_GAP_S = 0.2

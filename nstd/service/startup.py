@@ -14,7 +14,7 @@ from nstd.jobs.spool import Folders, Spool
 from nstd.service import places, retries
 from nstd.service.config import Config, check_folders
 from nstd.service.house import House
-from nstd.service.inbox import FOLDER_FLAGS, Inbox, Limits, open_folder
+from nstd.service.inbox import Inbox, Limits
 from nstd.service.logs import job_context, logger
 from nstd.service.metrics import Metrics
 from nstd.service.mounts import Mounts
@@ -22,6 +22,7 @@ from nstd.service.outbox import Outbox
 from nstd.service.painters import worker_settings
 from nstd.service.settling import Patience
 from nstd.service.status import LEDGER_FILE
+from nstd.service.walk import FOLDER_FLAGS, open_folder
 from nstd.service.watcher import CANARY
 from nstd.workers.executor import Executor
 from nstd.workers.local import LocalExecutor

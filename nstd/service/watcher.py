@@ -30,7 +30,7 @@ from watchdog.events import (
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
-from nstd.service import inbox, places
+from nstd.service import places, walk
 
 Mode = Literal["events", "scan"]
 Polling = Literal["auto", "always", "never"]
@@ -250,7 +250,7 @@ class Watcher:
         sent = _Round(now)
         self._round = sent  # before the first event can come
         folders = self._next_folders(now)
-        root = os.open(self.path, inbox.FOLDER_FLAGS)
+        root = os.open(self.path, walk.FOLDER_FLAGS)
         try:
             for folder in folders:
                 self._send_canary(root, folder, sent)
@@ -272,7 +272,7 @@ class Watcher:
     def _send_canary(root: int, folder: str, sent: _Round) -> None:
         name = f"{CANARY}{secrets.token_hex(6)}.tmp"
         with contextlib.suppress(OSError):  # a read-only or vanished folder proves nothing
-            descriptor = inbox.open_folder(root, folder)
+            descriptor = walk.open_folder(root, folder)
             try:
                 sent.missing[name] = folder
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

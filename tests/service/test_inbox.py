@@ -13,7 +13,7 @@ from PIL import Image
 
 from nstd.jobs.inputs import InboxFile
 from nstd.service import inbox as module
-from nstd.service import lease, places, settling
+from nstd.service import lease, places, settling, walk
 from nstd.service.inbox import Inbox, Limits, Scan
 from nstd.service.settling import Patience
 
@@ -413,14 +413,14 @@ def test_any_name_is_carried_unchanged(inbox: Inbox, folder: Path, name: bytes) 
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
     bad: set[str] = set()
-    real = module.open_folder
+    real = walk.open_folder
 
     def maybe(root: int, folder: str) -> int:
         if folder in bad:
             raise OSError(errno.EIO, "Input/output error")
         return real(root, folder)
 
-    monkeypatch.setattr(module, "open_folder", maybe)
+    monkeypatch.setattr(walk, "open_folder", maybe)
     return bad
 
 
