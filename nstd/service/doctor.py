@@ -21,7 +21,7 @@ from nstd.photo.names import unreadable_remedy
 from nstd.service import doctor_folders, lock
 from nstd.service.config import Config
 from nstd.service.findings import Finding, bad, from_error, good, note
-from nstd.service.http import split
+from nstd.service.http import LISTEN_FILE, split
 from nstd.service.status import LEDGER_FILE
 
 PROBE_S = 180
@@ -168,15 +168,19 @@ def _http(config: Config) -> Iterator[Finding]:
             f"{config.http.listen} can be reached from other machines, without a password.",
             "Listen on 127.0.0.1, or keep it behind a firewall or a proxy that asks.",
         )
-    running = lock.holder(str(config.folders.state)) is not None
-    if port and not running and _taken(host, port):
+    if lock.holder(str(config.folders.state)) is not None:
+        with contextlib.suppress(OSError):
+            bound = (config.folders.state / LISTEN_FILE).read_text(encoding="ascii").strip()
+            yield good("http", f"The daemon listens on {bound}.")
+        return
+    if port and _taken(host, port):
         yield bad(
             "http",
             f"Port {port} is in use by another program.",
             "Stop it, or set http.listen to another port.",
         )
     else:
-        yield good("http", f"{config.http.listen} is {'ours' if running else 'free'}.")
+        yield good("http", f"{config.http.listen} is free.")
 
 
 def _is_local(host: str) -> bool:

@@ -126,7 +126,8 @@ def _counting(count: Callable[[str], None]) -> Processor:
 
 
 def _escape(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    return {key: _escaped(key, value) for key, value in event.items()}
+    first = [key for key in ("timestamp", "level", "event", "job") if key in event]
+    return {key: _escaped(key, event[key]) for key in dict.fromkeys((*first, *event))}
 
 
 def _escaped(key: str, value: Any) -> Any:

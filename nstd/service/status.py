@@ -153,10 +153,10 @@ def _retriable(ledger: Ledger) -> list[Job]:
 
 
 def _fitting(job: Job, kind: RequestKind) -> Job:
-    if kind == "retry" and job.state not in ("failed", "cancelled"):
+    if kind == "retry" and job.state not in ("failed", "cancelled", "deferred"):
         raise UsageError(
             f"Job {job.id} is {job.state}, not failed.",
-            "Only failed or cancelled jobs are retried.",
+            "Only failed, cancelled or deferred jobs are retried.",
         )
     if kind == "cancel" and job.state in ENDED:
         raise UsageError(

@@ -121,5 +121,13 @@ def test_the_journal_gets_priorities(tmp_path: Path, monkeypatch: pytest.MonkeyP
         logs.logger().info("good")
         out.seek(0)
         bad, good = out.read().splitlines()
-    assert bad.startswith('<3>{"event": "bad"')
-    assert good.startswith('<6>{"event": "good"')
+    assert bad.startswith("<3>{")
+    assert good.startswith("<6>{")
+
+
+def test_time_level_and_event_come_first() -> None:
+    out = io.StringIO()
+    logs.configure("json", stream=out)
+    with logs.job_context("01JOB"):
+        logs.logger().info("Done.", name="x")
+    assert list(lines(out)[0]) == ["timestamp", "level", "event", "job", "name"]
