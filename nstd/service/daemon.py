@@ -49,8 +49,9 @@ class Daemon:
         executor: Executor,
         drain: bool = False,
         reload: Callable[[], Config] | None = None,
+        clock: SteadyClock | None = None,
     ) -> None:
-        self.clock = SteadyClock()
+        self.clock = clock or SteadyClock()
         self.house: House = startup.make_house(config, executor, self.clock.now)
         self.wake = Wake()
         self.flags = Flags()
@@ -111,6 +112,8 @@ class Daemon:
             part()
         except StorageError as error:
             self.house.pauses.note(f"part {name}", error)
+        except OSError as error:
+            self.house.pauses.note(f"part {name}", publish.storage_error(name, error))
         except Exception:  # noqa: BLE001 - a bug in one part must not end the house
             logger().exception("A part of the loop failed.", part=name)
         else:

@@ -115,16 +115,17 @@ class Dispatch:
         """
         events = [*self._unheeded, *self._house.executor.events()]
         self._unheeded = []
-        refused: StorageError | None = None
+        refused: Exception | None = None
         for event in events:
             with _context(event):
                 try:
                     self._heed(event, now)
-                except StorageError as error:  # the ledger's disk: nothing may get lost by it
-                    self._unheeded.append(event)
+                except (StorageError, OSError) as error:
+                    self._unheeded.append(event)  # the ledger's disk: nothing may get lost by it
                     refused = error
                 except Exception:  # noqa: BLE001 - one bad event never stops the house
                     logger().exception("An event could not be dealt with.", kind=str(type(event)))
+                    self._abandon(event)
         if refused is not None:
             raise refused
         return len(events)
@@ -155,6 +156,14 @@ class Dispatch:
                 self._handed_back(event)
             case _:
                 logger().debug("An event of a job that is not running.", kind=type(event).__name__)
+
+    def _abandon(self, event: Event) -> None:
+        """Set a job aside whose end we could not deal with: nobody else would end it."""
+        if isinstance(event, JobFinished | JobFailed | JobHandedBack | WorkerGone):
+            running = self.running.pop(event.job_id or "", None)
+            if running is not None:
+                error = NstdError("The end of the job could not be dealt with.", "See the log.")
+                self._endings.fail(running.job, error)
 
     def _ready(self, event: WorkerReady) -> None:
         self.ever_ready = True

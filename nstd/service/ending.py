@@ -13,6 +13,7 @@ from typing import Any
 
 from nstd.engine.progress import Losses
 from nstd.errors import NoSpaceError, NstdError, StorageError
+from nstd.jobs import publish
 from nstd.jobs.job import Job
 from nstd.jobs.ledger import Ledger
 from nstd.service.house import House
@@ -78,6 +79,8 @@ class Endings:
                 self._end(job)
             except StorageError as error:
                 self._not_yet(job, error)
+            except OSError as error:
+                self._not_yet(job, publish.storage_error(job.title, error))
             except Exception:  # noqa: BLE001 - a bug, or a report that is none: this job fails
                 logger().exception("A job could not be ended.")
                 self._give_up(job)

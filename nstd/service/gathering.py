@@ -28,7 +28,7 @@ from nstd.service.house import House
 from nstd.service.inbox import Inbox, Scan
 from nstd.service.logs import job_context, logger
 from nstd.service.walk import FOLDER_FLAGS
-from nstd.service.watcher import Watcher
+from nstd.service.watcher import Watcher, sweep_canaries
 
 MIN_GAP_S = 0.2
 GAP_PER_SCAN = 4.0
@@ -141,6 +141,8 @@ class Gathering:
             metrics.ignored(kind, count)
         if self.scanned and scan.fresh and not hinted and self.watcher.health.mode == "events":
             metrics.watch_missed(scan.fresh)
+        if not self.scanned and self.mode == "move":
+            sweep_canaries(self.inbox.path, scan.folders)
         self.scanned = True
         if scan.present:
             self._house.pauses.clear("unmounted")
@@ -180,7 +182,7 @@ class Gathering:
         styles = frozenset(self.library)
         if self.mode == "copy" or not self.scan.present:
             return
-        if styles == self._menu and not self.scan.replaced:
+        if styles == self._menu and not (self.scan.replaced or self._menu_is_gone()):
             return
         with contextlib.suppress(OSError):
             root = os.open(self.inbox.path, FOLDER_FLAGS)
@@ -191,6 +193,10 @@ class Gathering:
                 self._menu = styles
             finally:
                 os.close(root)
+
+    def _menu_is_gone(self) -> bool:
+        """Whether all of it has vanished: a new inbox, even if it has the old one's inode."""
+        return bool(self._menu) and self._menu.isdisjoint(self.scan.folders)
 
     # --- group -------------------------------------------------------------------------------
 
@@ -252,7 +258,7 @@ class Gathering:
             return False
         room = self._house.config.queue.capacity_jobs - sum(self._house.ledger.pending().values())
         until = self._house.now() + ADMIT_S
-        while self._queue and room > 0:
+        while self._queue and room > 0 and now >= self._not_before:
             if self._house.now() > until:
                 return True
             room -= self._take(self._queue.pop(), now)

@@ -60,6 +60,7 @@ class Inbox:
         """Tells which files were taken before and left in place (copy intake)."""
         self._memory = Memory()
         self._identity: places.Identity | None = None
+        self._seen = False
         self._last = float("-inf")
 
     def scan(self, now: float) -> Scan:
@@ -72,6 +73,7 @@ class Inbox:
             root = self._open()
         except OSError as error:
             result.present = False
+            self._identity = None
             result.problems.append(f"The inbox {self.path} cannot be read: {error.strerror}.")
             return result
         try:
@@ -126,7 +128,8 @@ class Inbox:
 
     def _note_identity(self, found: os.stat_result, result: Scan) -> None:
         identity = places.Identity(found.st_dev, found.st_ino)
-        result.replaced = self._identity is not None and self._identity != identity
+        result.replaced = self._seen and self._identity != identity
+        self._seen = True
         self._identity = identity
 
     def _look_at_quiet_ones(self, root: int, result: Scan) -> None:

@@ -65,7 +65,7 @@ def track(folder: str, name: str, found: os.stat_result, now: float, settle_s: f
         inode=found.st_ino,
         first_seen=now,
         settled=False,
-        why="has just come",
+        why="has just come, and may still be written",
     )
     return Tracked(file, quiet_since=now, next_look=now + settle_s)
 

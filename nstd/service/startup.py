@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from nstd.engine import device, weights
 from nstd.errors import ConfigError
@@ -22,8 +22,6 @@ from nstd.service.outbox import Outbox
 from nstd.service.painters import worker_settings
 from nstd.service.settling import Patience
 from nstd.service.status import LEDGER_FILE
-from nstd.service.walk import FOLDER_FLAGS, open_folder
-from nstd.service.watcher import CANARY
 from nstd.workers.executor import Executor
 from nstd.workers.local import LocalExecutor
 from nstd.workers.patience import Supervision
@@ -161,30 +159,3 @@ def _sweep(house: House) -> None:
     delivering = house.ledger.jobs("delivering")
     house.outbox.sweep({job.spec.folder for job in delivering if job.spec is not None})
     publish.sweep(str(house.config.folders.state))
-
-
-def sweep_canaries(inbox: str, folders: Sequence[str]) -> int:
-    """Remove canaries that a crash left in the inbox; not in copy intake."""
-    removed = 0
-    with contextlib.suppress(OSError):
-        root = os.open(inbox, FOLDER_FLAGS)
-        try:
-            for folder in folders:
-                removed += _sweep_canaries(root, folder)
-        finally:
-            os.close(root)
-    return removed
-
-
-def _sweep_canaries(root: int, folder: str) -> int:
-    removed = 0
-    with contextlib.suppress(OSError):
-        here = open_folder(root, folder)
-        try:
-            for name in os.listdir(here):
-                if name.startswith(CANARY):
-                    os.unlink(name, dir_fd=here)
-                    removed += 1
-        finally:
-            os.close(here)
-    return removed

@@ -126,9 +126,10 @@ class Watcher:
         """Begin to watch, or say in ``health`` why the inbox is only scanned."""
         kind = places.fstype(self.path)
         if self._polling == "always":
-            self._blind("inbox.polling is always")
+            self.health.reason = "inbox.polling is always"
         elif self._polling == "auto" and places.needs_polling(kind):
-            self._blind(f"the inbox is on {kind}, where others write without an event")
+            self.health.reason = f"the inbox is on {kind}, where others write without an event"
+            log.info("watcher.scanning_only", reason=self.health.reason)
         else:
             self._open(now)
 
@@ -282,3 +283,19 @@ class Watcher:
                 sent.missing.pop(name, None)
             finally:
                 os.close(descriptor)
+
+
+def sweep_canaries(path: str, folders: Sequence[str]) -> int:
+    """Remove the canaries that a crash left in these folders below ``path``; returns how many."""
+    removed = 0
+    for folder in folders:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            root = os.open(path, walk.FOLDER_FLAGS)
+            stack.callback(os.close, root)
+            here = walk.open_folder(root, folder)
+            stack.callback(os.close, here)
+            for name in os.listdir(here):
+                if name.startswith(CANARY):
+                    os.unlink(name, dir_fd=here)
+                    removed += 1
+    return removed
