@@ -266,13 +266,13 @@ def _doing(snapshot: Snapshot | None, job: RunningJob | None) -> str:
     if snapshot is None:
         return "the daemon starts"
     if job is None:
-        waiting = "the photograph settles" if snapshot.waiting else "the network is loaded"
-        return "the daemon stops" if snapshot.state == "stopping" else waiting
-    if job.stage == "optimize" and job.levels:
-        return f"painting at {job.width}x{job.height}, level {job.level}/{job.levels}"
-    return {"decode": "reading the pictures", "encode": "writing the picture"}.get(
-        job.stage, job.stage
-    )
+        return "the photograph settles" if snapshot.waiting else "the network is loaded"
+    if job.stage == "optimize" and not job.levels:
+        return "preparing the style"
+    if job.stage == "optimize":
+        return f"painting at {job.width}x{job.height}, level {job.level + 1}/{job.levels}"
+    words = {"decode": "reading the pictures", "encode": "writing the picture"}
+    return words.get(job.stage, "delivering the picture")
 
 
 def _note(job: RunningJob) -> str:
