@@ -28,6 +28,8 @@ def guarded(app: Callable[..., Any], args: list[str]) -> int:
     except BrokenPipeError:  # `nstd status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except SystemExit as end:  # click's own answer to a closed pipe, where it was quicker
+        return 0 if "Pacify" in type(sys.stdout).__name__ else int(end.code or 0)
     except Exception as error:  # noqa: BLE001 - the last line of defence before a traceback
         return _usage_or_bug(error)
     return code if isinstance(code, int) else 0

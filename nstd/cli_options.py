@@ -13,6 +13,7 @@ from nstd.errors import UsageError
 from nstd.jobs.settings import Setting, Settings, table
 
 F = TypeVar("F", bound=Callable[..., Any])
+LONGEST_METAVAR = 28
 PLACE, ENGINE, LOOK = "Where", "With what", "How it is painted"
 
 Root = Annotated[
@@ -100,10 +101,13 @@ def _is_allowed(row: Setting, value: Any) -> bool:
 def _parameter(row: Setting) -> inspect.Parameter:
     choices = list(row.choices)
     metavar = "|".join(choices) if choices else f"{row.minimum:.10g}..{row.maximum:.10g}"
+    words = row.help
+    if len(metavar) > LONGEST_METAVAR:  # help pages cut it off
+        metavar, words = "NAME", f"{words} One of {', '.join(choices)}."
     option = typer.Option(
         flag(row.name),
         metavar=metavar,
-        help=row.help,
+        help=words,
         rich_help_panel=LOOK,
         show_default=str(row.default),
         autocompletion=(lambda: choices) if choices else None,

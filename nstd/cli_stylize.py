@@ -22,6 +22,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from nstd.cli_guard import INTERRUPTED
 from nstd.cli_quiet import only_our_stderr
 from nstd.engine import device, weights
 from nstd.engine.params import StyleParams
@@ -45,6 +46,12 @@ STAGES = {
     "optimize": "painting",
     "encode": "writing the picture",
 }
+
+
+class InterruptedByUserError(CancelledError):
+    """Ctrl-C: shells tell it from other ends by its exit code."""
+
+    exit_code = INTERRUPTED
 
 
 @dataclass(frozen=True)
@@ -78,13 +85,16 @@ def stylize(wish: Wish, config: Config, console: Console) -> str:
         weights.find(config.model.weights, progress=bar.download)
         bar.stage("loading the network")
         painter = build_engine(settings, name)
-        painting = paint(
-            request,
-            painter,
-            listener=Listener(report=bar.report, cancelled=lambda: bar.interrupted),
-            settings=settings.paint,
-            watch=Watch(begin=lambda phase: bar.stage(STAGES.get(phase, phase))),
-        )
+        try:
+            painting = paint(
+                request,
+                painter,
+                listener=Listener(report=bar.report, cancelled=lambda: bar.interrupted),
+                settings=settings.paint,
+                watch=Watch(begin=lambda phase: bar.stage(STAGES.get(phase, phase))),
+            )
+        except CancelledError as error:
+            raise InterruptedByUserError("Cancelled; nothing was written.") from error
         _write(wish, painting)
     return _summary(wish.output, painting)
 
@@ -92,6 +102,8 @@ def stylize(wish: Wish, config: Config, console: Console) -> str:
 def _request(wish: Wish, config: Config) -> PaintRequest:
     form = _format_of(wish.output)
     _check_output(wish)
+    if not 1 <= wish.quality <= 100:
+        raise UsageError(f"--quality cannot be {wish.quality}.", "Allowed: 1 to 100.")
     for path in (wish.content, *wish.styles, *([wish.mask] if wish.mask else [])):
         _check_input(path)
     return PaintRequest(
@@ -227,7 +239,7 @@ class _Bar:
         if self._task is not None:
             self._progress.update(self._task, description=words)
         if self.interrupted:
-            raise CancelledError("Cancelled; nothing was written.")
+            raise InterruptedByUserError("Cancelled; nothing was written.")
 
     def download(self, done: int, total: int | None) -> None:
         """Show how much of the weights has come."""
