@@ -47,18 +47,20 @@ def make_task(
 class Bench:
     """An executor under test, with everything it has said so far."""
 
-    def __init__(self, executor: LocalExecutor, log: list[str]) -> None:
-        self.executor, self.log = executor, log
+    def __init__(
+        self, executor: LocalExecutor, log: list[str], deadline_s: float = DEADLINE_S
+    ) -> None:
+        self.executor, self.log, self.deadline_s = executor, log, deadline_s
         self.seen: list[Event] = []
 
     def until(self, done: Callable[[], bool], what: str = "") -> None:
         """Drain events until ``done``; fail at the deadline with what was seen."""
-        deadline = time.monotonic() + DEADLINE_S
+        deadline = time.monotonic() + self.deadline_s
         self.drain()
         while not done():
             if time.monotonic() > deadline:
                 told = [*map(repr, self.seen), *self.log]
-                pytest.fail("\n".join([f"no {what} in {DEADLINE_S} s:", *told]))
+                pytest.fail("\n".join([f"no {what} in {self.deadline_s} s:", *told]))
             self.executor._poller.poll(0.02)
             self.drain()
 
