@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from nstd.engine.progress import Listener, StepReport
 from nstd.errors import (
     CancelledError,
+    ConfigError,
     DeviceError,
     MemoryExhaustedError,
     NstdError,
@@ -64,8 +65,14 @@ def build_engine(settings: WorkerSettings, device: str, *, may_download: bool = 
 
     ``NSTD_ENGINE=standin`` gives the stand-in of the tests, which every report names.
     """
-    if os.environ.get(standin.ENGINE_VARIABLE) == "standin":
+    wish = os.environ.get(standin.ENGINE_VARIABLE, "")
+    if wish == "standin":
         return standin.Standin(device)
+    if wish:
+        raise ConfigError(
+            f"{standin.ENGINE_VARIABLE} asks for an engine {wish!r} that does not exist.",
+            "Remove it from the environment; it is for tests.",
+        )
     from nstd.engine import device as devices  # noqa: PLC0415
     from nstd.engine import weights  # noqa: PLC0415
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nstd.engine.progress import StepReport
-from nstd.errors import DeviceError, MemoryExhaustedError, NoSpaceError, NstdError
+from nstd.errors import ConfigError, DeviceError, MemoryExhaustedError, NoSpaceError, NstdError
 from nstd.jobs import publish
 from nstd.jobs.spec import JobSpec, StyleChoice
 from nstd.photo.decode import decode
@@ -232,3 +232,6 @@ def test_the_stand_in_is_taken_only_when_asked_for_by_name(
     monkeypatch.setenv("NSTD_ENGINE", "standin")
     painter = task.build_engine(WorkerSettings(), "cpu")
     assert painter.facts()["engine"] == "standin"
+    monkeypatch.setenv("NSTD_ENGINE", "other")
+    with pytest.raises(ConfigError, match="other"):
+        task.build_engine(WorkerSettings(), "cpu")
