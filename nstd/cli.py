@@ -222,7 +222,7 @@ def retry(
 
     if (job is None) != failed:
         raise UsageError("Name one job, or say --failed.", "`nstd status` lists the jobs.")
-    lines = ask(_load(root, config), "retry", True if job is None else job)
+    lines = ask(_load(root, config), "retry", job)
     typer.echo("\n".join(lines) or "No job failed.")
 
 

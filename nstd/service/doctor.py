@@ -22,6 +22,7 @@ from nstd.service import doctor_folders, lock
 from nstd.service.config import Config
 from nstd.service.findings import Finding, bad, from_error, good, note
 from nstd.service.http import LISTEN_FILE, split
+from nstd.service.page.words import counted
 from nstd.service.status import LEDGER_FILE
 
 PROBE_S = 180
@@ -103,7 +104,7 @@ def _library(config: Config) -> Iterator[Finding]:
             f"Put {default}.jpg into {config.folders.styles}, or name another.",
         )
     if usable:
-        yield good("styles", f"{len(usable)} styles: {', '.join(sorted(usable)[:12])}.")
+        yield good("styles", f"{counted(len(usable), 'style')}: {', '.join(sorted(usable)[:12])}.")
     else:
         yield note(
             "styles",

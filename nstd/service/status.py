@@ -9,7 +9,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 from nstd import __version__
 from nstd.errors import NstdError, UsageError
@@ -122,14 +121,14 @@ def _folder(name: str, path: Path) -> FolderView:
 def ask(
     config: Config,
     kind: RequestKind,
-    which: str | Literal[True],
+    which: str | None,
     *,
     clock: Callable[[], float] = time.monotonic,
     wait_s: float = ANSWER_S,
 ) -> list[str]:
     """Ask for a retry or a cancellation; return one line for each job.
 
-    ``which`` is a job's id or its beginning or end; True means every failed job that was not
+    ``which`` is a job's id or its beginning or end; None means every failed job that was not
     retried yet. Raises UsageError where there is no such job or it is in no state for it.
     """
     path = config.folders.state / LEDGER_FILE
@@ -138,7 +137,7 @@ def ask(
             f"There are no jobs in {config.folders.state}.", "Name the right --root or --config."
         )
     with Ledger(str(path)) as ledger:
-        jobs = _retriable(ledger) if which is True else [_fitting(ledger.find(which), kind)]
+        jobs = _retriable(ledger) if which is None else [_fitting(ledger.find(which), kind)]
         numbers = [(job, ledger.request(kind, job.id)) for job in jobs]
         if lock.holder(str(config.folders.state)) is None:
             return [
