@@ -86,6 +86,7 @@ def stroke(rng: Rng, pens: Pens, touch: Stroke, angle: Array) -> None:
     """Draw a stroke bent along the flow ``angle``, and its height into the second pen."""
     (cy, cx), turn, width, bristles = touch.at, touch.turn, touch.width, touch.bristles
     half = 0.5 * touch.length * rng.uniform(0.6, 1.3)
+    rng.standard_normal()  # unused: it keeps the stream of the images that the shipped file saw
     size = len(angle)
     ahead = angle[  # the flow's direction half a stroke on
         int(np.clip(cy + half * np.sin(turn), 0, size - 1)),

@@ -22,7 +22,7 @@ class Plan:
     size: int = 128
     classes: int = 480
     exemplars: int = 6
-    scenes: int = 2400
+    scenes: int = 1800
 
     @property
     def textures(self) -> int:

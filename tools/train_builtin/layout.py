@@ -2,7 +2,7 @@
 
 The file is an ``.npz`` without pickles. For each of VGG19's sixteen convolutions it holds
 ``<layer>/kernel`` (3, 3, in, out), float16, and ``<layer>/bias`` (out,), float32; and ``card``,
-one string of JSON that says what the file is and how the network is to be run. The first
+the bytes of a JSON text that says what the file is and how the network is to be run. The first
 convolution takes what VGG19's takes (BGR minus the ImageNet means, 0 to 255), so that a program
 that can run VGG19 needs no special case: the training's own input scale is folded into the kernel.
 """
@@ -67,9 +67,8 @@ def encode(weights: Weights, card: dict[str, Any]) -> bytes:
     ``numpy.savez`` stamps nothing but lets zlib choose; members are written here one by one with
     a fixed date so that the sha256 in the documentation can be reproduced.
     """
-    arrays: dict[str, Array] = {
-        "card": np.array(json.dumps({"format": FORMAT, "input": INPUT, **card}, sort_keys=True))
-    }
+    text = json.dumps({"format": FORMAT, "input": INPUT, **card}, sort_keys=True)
+    arrays: dict[str, Array] = {"card": np.frombuffer(text.encode(), np.uint8)}
     for name, (kernel, bias) in weights.items():
         arrays[f"{name}/kernel"] = np.asarray(kernel, np.float16, order="C")
         arrays[f"{name}/bias"] = bias.astype(np.float32)
@@ -98,7 +97,7 @@ def save(path: str, weights: Weights, card: dict[str, Any]) -> str:
 def load(path: str) -> tuple[Weights, dict[str, Any]]:
     """Read a file of this format: float32 weights by layer, and the card."""
     with np.load(path, allow_pickle=False) as file:
-        card = json.loads(str(file["card"]))
+        card = json.loads(file["card"].tobytes())
         names = [key.removesuffix("/kernel") for key in file.files if key.endswith("/kernel")]
         weights = {
             name: (file[f"{name}/kernel"].astype(np.float32), file[f"{name}/bias"])

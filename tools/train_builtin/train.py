@@ -18,25 +18,37 @@ from tools.train_builtin.network import Features, whitened
 class Settings:
     """How the features are trained: everything follows from these numbers and the plan."""
 
-    steps: int = 3000
-    textures: int = 32
-    scenes: int = 16
-    peak: float = 3e-3
+    steps: int = 2400
+    textures: int = 24
+    scenes: int = 12
+    peak: float = 2e-3
     warmup: int = 100
+    cooldown: float = 0.3
     decay: float = 0.02
     pooling: str = "max"
     whitening: float = 1.0
     checkpoint_s: float = 90.0
 
 
-def rate(settings: Settings) -> Any:
-    """Return the learning rate by step: up for ``warmup`` steps, then down a cosine to zero."""
-    return tf.keras.optimizers.schedules.CosineDecay(
-        1e-5,
-        max(1, settings.steps - settings.warmup),
-        warmup_target=settings.peak,
-        warmup_steps=settings.warmup,
-    )
+class Rate(tf.keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """Up for ``warmup`` steps, level, and straight down to zero over the last ``cooldown`` share.
+
+    Level until late, so that a run can be given more or fewer steps while it goes.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def __call__(self, step: Any) -> Any:
+        """Return the learning rate of ``step``."""
+        chosen, step = self.settings, tf.cast(step, tf.float32)
+        rising = (step + 1) / chosen.warmup
+        falling = (chosen.steps - step) / (chosen.cooldown * chosen.steps)
+        return chosen.peak * tf.clip_by_value(tf.minimum(rising, falling), 0.0, 1.0)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what the schedule is made of."""
+        return asdict(self.settings)
 
 
 class Training:
@@ -57,7 +69,7 @@ class Training:
         self.features = Features(start, settings.pooling)
         self.heads = tasks.Heads(plan.classes)
         self.optimizer = tf.keras.optimizers.AdamW(
-            rate(settings), weight_decay=settings.decay, beta_2=0.98, global_clipnorm=5.0
+            Rate(settings), weight_decay=settings.decay, beta_2=0.98, global_clipnorm=5.0
         )
         self.variables = [
             *self.features.trainable_variables,
