@@ -7,14 +7,13 @@ padding, each followed by ReLU, five blocks with 2x2 pooling.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from nstd.engine import weight_files
 from nstd.engine.conv import Winograd
 from nstd.errors import WeightsError
 
@@ -43,36 +42,11 @@ Kernels = dict[str, tuple[Any, Any]]
 
 
 def load_kernels(path: str) -> Kernels:
-    """Read the convolutions of a Keras 'notop' HDF5 file, or of the package's own ``.npz``.
+    """Read the convolutions of a Keras 'notop' HDF5 file, or of the package's own npz.
 
     Raises WeightsError when the file cannot be read or has another layout.
     """
-    try:
-        return _from_npz(path) if path.endswith(".npz") else _from_hdf5(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise WeightsError(
-            f"The weights file {path} is not a VGG19 file without top layers.",
-            "Run 'nstd weights verify', or fetch it again with 'nstd weights fetch'.",
-        ) from error
-
-
-def _from_npz(path: str) -> Kernels:
-    with np.load(path, allow_pickle=False) as archive:
-        json.loads(archive["card"].tobytes())
-        return {
-            name: (
-                archive[f"{name}/kernel"].astype(np.float32),
-                archive[f"{name}/bias"].astype(np.float32),
-            )
-            for name in LAYERS
-            if "conv" in name
-        }
-
-
-def _from_hdf5(path: str) -> Kernels:
-    model = keras.applications.VGG19(include_top=False, weights=path)
-    # the Keras model is dropped here; the wiring below is ours
-    return {name: tuple(model.get_layer(name).get_weights()) for name in LAYERS if "conv" in name}
+    return dict(weight_files.read(path))
 
 
 @keras.saving.register_keras_serializable("nstd")
