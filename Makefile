@@ -7,7 +7,7 @@ READY := $(VENV)/.nstd-ready
 PYTEST = $(BIN)/python -m pytest -rs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types layers unit clean
+.PHONY: help setup demo test lint format types layers unit clean flood-test
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -35,6 +35,9 @@ layers: $(READY)
 
 unit: $(READY)
 	$(PYTEST) -m "not slow"
+
+flood-test: $(READY)  ## 1,000 photographs at once, each painted exactly once (NSTD_FLOOD=100: fewer)
+	$(PYTEST) -m slow tests/flood
 
 format: $(READY)  ## Format the code and mend what the linter can mend
 	$(BIN)/ruff format
