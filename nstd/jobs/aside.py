@@ -22,6 +22,7 @@ from nstd.jobs.publish import (
     exists,
     free_stem,
     guard,
+    make_folder,
     remove_tree,
     rename_noreplace,
     sync_folder,
@@ -53,6 +54,8 @@ def build(job: Job, inputs: str, failed: str, *, now: float) -> None:
     nothing new is visible.
     """
     name = job.failed_folder or folder_name(job)
+    with guard(failed):
+        make_folder(failed)  # somebody may have removed it while it was empty
     with guard(failed), directory(failed) as parent:
         if exists(parent, name):
             return
@@ -132,6 +135,8 @@ def _as_text(seconds: float) -> str:
 
 def find(failed: str, job_id: str) -> str | None:
     """Return the path of a job's folder below ``failed``, by the id at the end of its name."""
+    if not os.path.isdir(failed):
+        return None
     with guard(failed), directory(failed) as parent:
         names = [name for name in os.listdir(parent) if name.endswith(f"-{job_id}")]
     return os.path.join(failed, names[0]) if names else None

@@ -29,6 +29,8 @@ class FolderGroup:
         self.ignored: list[InboxFile] = []
         self._placed: set[str] = set()
         self._taken: set[str] = set()
+        self._unread: dict[str, InboxFile] = {}
+        """Sidecars that cannot be read just now; nobody knows which files they name."""
 
     def run(self) -> None:
         """Put every file into its place."""
@@ -104,6 +106,8 @@ class FolderGroup:
         except SidecarError as error:
             return Ask(file, blank, error=error)
         except NstdError as error:  # cannot be read just now
+            if self.now < file.first_seen + self.view.rules.pair_timeout_s:
+                self._unread[file.name] = file
             self._wait([file], error.message.rstrip("."))
             return None
         if sidecar is None:
@@ -148,7 +152,10 @@ class FolderGroup:
         own = [file for file in files if len(wanted[file.name]) == 1]
         busy = next((file for file in files if file.name in self._placed), None)
         writing = next((file for file in files if not file.settled), None)
-        if busy is not None:
+        unread = next(iter(self._unread), None)
+        if unread is not None:
+            self._wait([ask.file], f"waits until '{shown(unread)}' can be read")
+        elif busy is not None:
             behind = "comes after another job with" if busy.name in self._taken else "waits for"
             self._wait([ask.file], f"{behind} '{shown(busy.name)}'")
         elif writing is not None:
@@ -201,9 +208,9 @@ class FolderGroup:
         return sorted(found, key=lambda file: (self.view.parts[file.name].number, file.name))
 
     def _writing(self, key: str, files: list[InboxFile]) -> InboxFile | None:
-        """Return a file that is still being written, a sidecar of the same stem included."""
+        """Return a file that is not there yet, a sidecar of the same stem included."""
         near = [*files, *self.view.of_stem(key, "sidecar")]
-        return next((file for file in near if not file.settled), None)
+        return next((f for f in near if not f.settled or f.name in self._unread), None)
 
     # --- photographs -------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 from nstd.errors import ConfigError, NoSpaceError, NstdError, StorageError
-from nstd.jobs.publish import call
+from nstd.jobs.publish import call, guard
 from nstd.jobs.text import shown
 
 APPLICATION_ID = 0x6E737464  # "nstd"
@@ -77,7 +77,8 @@ class LedgerFile:
         self._run("BEGIN IMMEDIATE")
         try:
             yield
-            call("commit", self._run, "COMMIT")
+            with guard(self.path):
+                call("commit", self._run, "COMMIT")
         except BaseException:
             if self._in_transaction():
                 self._connection.rollback()

@@ -13,7 +13,15 @@ from collections.abc import Iterable
 from nstd.errors import StorageError
 from nstd.jobs.intake import beneath
 from nstd.jobs.job import Job, StoredInput
-from nstd.jobs.publish import directory, exists, guard, sweep, sync_folder, write_atomic
+from nstd.jobs.publish import (
+    directory,
+    exists,
+    guard,
+    make_folder,
+    sweep,
+    sync_folder,
+    write_atomic,
+)
 from nstd.jobs.putting import free_name, is_there, put
 from nstd.jobs.spec import INPUT_FOLDER
 from nstd.jobs.text import folded
@@ -46,6 +54,8 @@ def put_away(job: Job, job_dir: str, root: str, reserved: set[str]) -> None:
     if not mine:
         return
     inputs = os.path.join(job_dir, INPUT_FOLDER)
+    with guard(root):
+        make_folder(root)  # somebody may have removed it while it was empty
     with guard(root), beneath(root, job.folder, make=True) as target, directory(inputs) as source:
         if _plan(job_dir):
             sweep(f"/proc/self/fd/{target}")

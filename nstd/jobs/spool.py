@@ -113,7 +113,8 @@ class Spool:
             if not each.stays
         ]
         job = self.take_in(plan, blank, taken)
-        self.clear_inbox(job.id)
+        with contextlib.suppress(NstdError):  # the job is admitted; ``catch_up`` tries again
+            self.clear_inbox(job.id)
         return job
 
     def take_in(self, plan: Plan, blank: Job, taken: list[Taken]) -> Job:
