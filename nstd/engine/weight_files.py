@@ -83,7 +83,7 @@ def card(path: str) -> dict[str, Any]:
     if layout(path) != "npz":
         return {}
     with _open_npz(path) as archive:
-        return dict(json.loads(str(archive["card"])))
+        return _card(archive)
 
 
 # --- npz: the built-in features, whose widths are their own -----------------------------------
@@ -99,12 +99,17 @@ def _open_npz(path: str) -> Iterator[Any]:
         raise WeightsError(f"{path} is not a whole file of features: {error}.", _ANEW) from error
 
 
+def _card(archive: Any) -> dict[str, Any]:
+    """Return the card: JSON, as a string or as its UTF-8 bytes."""
+    return dict(json.loads(archive["card"].tobytes()))  # numpy's strings are UTF-32, which JSON knows
+
+
 def _npz_pair(archive: Any, name: str) -> tuple[Any, Any]:
     return archive[f"{name}/kernel"], archive[f"{name}/bias"]
 
 
 def _check_chain(path: str, archive: Any) -> None:
-    json.loads(str(archive["card"]))
+    _card(archive)
     before = 3
     for name, _, _ in layers():
         kernel, bias = _npz_pair(archive, name)
