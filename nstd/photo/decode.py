@@ -16,11 +16,12 @@ from PIL.ExifTags import Base
 from nstd.errors import DecodeError, UnsupportedError
 from nstd.photo import metadata as metadata_
 from nstd.photo.header import AGAIN, check_bytes, check_size, kind_of, opened
+from nstd.photo.hollow import tiff_is_hollow, webp_is_hollow
 from nstd.photo.metadata import Metadata
 from nstd.photo.png import essential
 from nstd.photo.resize import Pixels
 from nstd.photo.samples import has_alpha, narrow, to_rgb
-from nstd.photo.structure import HOLLOW, fault, tiff_is_hollow
+from nstd.photo.structure import HOLLOW, fault
 from nstd.photo.transparency import composite
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def decode(
             image.draft(None, _at_least(size, 2 * max_side))  # JPEG's decoder shrinks for free
         image.load()
         check_size(*image.size, limits, name)  # a GIF's first frame may be larger than its screen
-        _refuse_odd_tiff(image, data, name)
+        _refuse_hollow(image, data, name)
         exif = _exif(image)
         turn = _TURNS.get(_orientation(exif))
         facts = metadata_.read(exif, image.info)
@@ -152,15 +153,17 @@ def _reduced(image: Image.Image, max_side: int | None) -> Image.Image:
     return small
 
 
-def _refuse_odd_tiff(image: Image.Image, data: bytes, name: str) -> None:
-    """Refuse a TIFF that is a negative in disguise, or one whose end never arrived."""
+def _refuse_hollow(image: Image.Image, data: bytes, name: str) -> None:
+    """Refuse a picture that decoded, though its end never arrived, and a RAW file in disguise."""
     tags = getattr(image, "tag_v2", None)
     if tags is None:
-        return
-    if _DNG_VERSION in tags:
+        hollow = image.format == "WEBP" and webp_is_hollow(image, data)
+    elif _DNG_VERSION in tags:
         raise UnsupportedError(
             f'"{name}" is a camera RAW file (DNG), of which only the thumbnail could be read.',
             "Develop it in a photo application and export it as JPEG, TIFF or PNG.",
         )
-    if tiff_is_hollow(tags, data):
+    else:
+        hollow = tiff_is_hollow(tags, data)
+    if hollow:
         raise DecodeError(f'"{name}" is damaged: {HOLLOW}.', AGAIN)

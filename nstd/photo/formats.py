@@ -105,7 +105,7 @@ def stranger(head: bytes) -> str:
         return "a film"
     if not head.strip(b"\0"):
         return "nothing but zeros"
-    return "text" if _looks_like_text(head) else "no picture that is known here"
+    return "text" if _looks_like_text(head) else "nothing that is known here"
 
 
 def _looks_like_text(head: bytes) -> bool:
@@ -113,10 +113,10 @@ def _looks_like_text(head: bytes) -> bool:
         text = head.decode("utf-8")
     except UnicodeDecodeError as error:
         # The head may end in the middle of a character.
-        if error.start < len(head) - 3:
+        if not len(head) - 3 <= error.start > 0:
             return False
         text = head[: error.start].decode("utf-8")
-    return all(letter.isprintable() or letter in "\t\r\n\f﻿" for letter in text)
+    return all(letter.isprintable() or letter in "\t\r\n\f\ufeff" for letter in text)
 
 
 @cache

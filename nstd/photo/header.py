@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import mmap
 import struct
 import warnings
 from contextlib import contextmanager
@@ -52,7 +53,9 @@ def kind_of(data: bytes, name: str) -> str:
     format_ = sniff(head)
     if format_ is None:
         what = stranger(head)
-        kind = UnsupportedError if what.startswith("a ") else DecodeError
+        if what.startswith("nothing"):
+            raise DecodeError(f'"{name}" is not a picture: it holds {what}.', AGAIN)
+        kind = DecodeError if what == "text" else UnsupportedError
         raise kind(f'"{name}" is not a picture that nstd reads: it holds {what}.',
                    "Export it as JPEG, PNG or TIFF.")  # fmt: skip
     if not readable(format_):
@@ -78,16 +81,29 @@ def opened(data: bytes, *, limits: Limits, name: str) -> Iterator[tuple[str, Ima
             " accepted.",
             "Export it again without metadata.",
         )
+    size = (1, 1)
     if format_ == "webp":
         # Its reader allocates the canvas when it opens, so the size is looked up before.
-        check_size(*webp_size(data), limits, name)
+        size = webp_size(data)
+        check_size(*size, limits, name)
     if format_ == "heif":
         _register_heif()
-    with _plain_errors(name), _own_bomb_check():
-        image = Image.open(io.BytesIO(data), formats=(READABLE[format_].pillow,))
-        with image:
-            check_size(*image.size, limits, name)
+    try:
+        reader = (READABLE[format_].pillow,)
+        with _own_bomb_check(), Image.open(io.BytesIO(data), formats=reader) as image:
+            size = image.size
+            check_size(*size, limits, name)
             yield format_, image
+    except (DecodeError, TooLargeError, UnsupportedError):
+        raise
+    except MemoryError as error:
+        raise too_much_memory(name) from error
+    except Exception as error:
+        # Pillow's readers raise OSError, SyntaxError, ValueError, struct.error, KeyError,
+        # IndexError, TypeError, OverflowError, zlib.error, ... on damaged files.
+        if _memory_is_short(size):
+            raise too_much_memory(name) from error
+        raise DecodeError(f'"{name}" is damaged: {_cause(error)}.', AGAIN) from error
 
 
 def check_bytes(size: int, limits: Limits, name: str) -> None:
@@ -158,18 +174,16 @@ def _own_bomb_check() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-@contextmanager
-def _plain_errors(name: str) -> Iterator[None]:
+def _memory_is_short(size: tuple[int, int]) -> bool:
+    """Whether there is no room for two copies of the picture, as its reader may have found.
+
+    Not every library says so: some only say that they failed.
+    """
     try:
-        yield
-    except (DecodeError, TooLargeError, UnsupportedError):
-        raise
-    except MemoryError as error:
-        raise too_much_memory(name) from error
-    except Exception as error:
-        # Pillow's readers raise OSError, SyntaxError, ValueError, struct.error, KeyError,
-        # IndexError, TypeError, OverflowError, zlib.error, ... on damaged files.
-        raise DecodeError(f'"{name}" is damaged: {_cause(error)}.', AGAIN) from error
+        mmap.mmap(-1, max(1, 8 * size[0] * size[1])).close()  # address space only
+    except (OSError, OverflowError, MemoryError):
+        return True
+    return False
 
 
 def too_much_memory(name: str) -> TooLargeError:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -46,16 +45,6 @@ def test_a_cut_jpeg_says_where_it_ends() -> None:
     assert str(caught.value) == (
         '"beach.jpg" is damaged: it ends in the middle of the picture. Export or copy it again.'
     )
-
-
-def test_a_black_bottom_of_an_uncompressed_tiff_is_no_damage() -> None:
-    letterbox = noise(200, 301)
-    letterbox[120:] = 0
-    assert np.array_equal(read(saved(letterbox, "TIFF")).pixels, letterbox)
-    drawing = np.zeros((200, 301, 3), np.uint8)
-    rows, columns = np.mgrid[0:200, 0:301]
-    drawing[(rows - 60) ** 2 + (columns - 150) ** 2 < 50**2] = (200, 100, 50)
-    assert np.array_equal(read(saved(drawing, "TIFF")).pixels, drawing)
 
 
 def test_a_flat_jpeg_with_optimized_tables_is_no_damage() -> None:
