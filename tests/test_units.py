@@ -146,3 +146,10 @@ def test_user_and_folders_are_made_as_the_manual_says(tmp_path: Path) -> None:
     assert inbox.st_uid == uid
     assert stat.S_IMODE(inbox.st_mode) == 0o2775
     assert stat.S_IMODE((tmp_path / "var" / "lib" / "nstd").stat().st_mode) == 0o750
+
+
+def test_the_manual_names_files_that_exist() -> None:
+    manual = (ROOT / "docs" / "administration.md").read_text()
+    named = set(re.findall(r"systemd/[\w./-]+\w", manual))
+    assert {name for name in named if not (ROOT / name).exists()} == set()
+    assert UNIT.name in {Path(name).name for name in named}
