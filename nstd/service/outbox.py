@@ -232,8 +232,10 @@ def _report(path: str, picture: str) -> bytes:
     """Return the worker's report with the picture's name in it; the same bytes each time."""
     with publish.guard(path), open(path, "rb") as file:
         data = file.read(MAX_REPORT_BYTES)
-    report = {"picture": shown(picture), **json.loads(data)}
-    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
+    report = json.loads(data)
+    known = report.get("picture")
+    named = {"name": shown(picture), **(known if isinstance(known, dict) else {})}
+    text = json.dumps({**report, "picture": named}, indent=2, ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 

@@ -77,7 +77,7 @@ def test_picture_and_report_lie_side_by_side(
     assert [hashlib.sha256(data).hexdigest() for data in (report, picture)] == [
         output.sha256 for output in outputs
     ]
-    assert json.loads(report) == {"picture": "beach.jpg", "job": "j1", "steps": 3}
+    assert json.loads(report) == {"job": "j1", "steps": 3, "picture": {"name": "beach.jpg"}}
 
 
 @pytest.mark.parametrize("taken", ["beach.jpg", "beach.json", "BEACH.JPG"])
