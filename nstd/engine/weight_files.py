@@ -101,7 +101,10 @@ def _open_npz(path: str) -> Iterator[Any]:
 
 def _card(archive: Any) -> dict[str, Any]:
     """Return the card: JSON, as a string or as its UTF-8 bytes."""
-    return dict(json.loads(archive["card"].tobytes()))  # numpy's strings are UTF-32, which JSON knows
+    card = json.loads(archive["card"].tobytes())  # numpy's strings are UTF-32, which JSON knows
+    if not isinstance(card, dict):
+        raise ValueError("its card is no JSON object")  # noqa: TRY004 - a damaged file, no bug
+    return card
 
 
 def _npz_pair(archive: Any, name: str) -> tuple[Any, Any]:
