@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -87,16 +87,13 @@ def find(
     if spec != IMAGENET:
         return _checked("path", _existing(spec))
     path = cached_path(home)
-    if (md5 := _md5(path)) != MD5:
+    hashes = _hashes_if_there(path)
+    if hashes is None or hashes.md5 != MD5:
         if not may_download:
-            raise WeightsError(
-                f"The ImageNet weights at {path} are not those that Keras published (MD5 {md5})."
-                if md5
-                else f"The ImageNet weights are not at {path}.",
-                remedies(path),
-            )
+            raise _not_imagenet(path, hashes)
         fetch(home=home, base_url=base_url, progress=progress)
-    return _checked(IMAGENET, path)
+        hashes = None
+    return _checked(IMAGENET, path, hashes)
 
 
 def fetch(
@@ -105,7 +102,8 @@ def fetch(
     """Download the ImageNet file into Keras' cache unless it lies there whole; return its path."""
     path = cached_path(home)
     with download.lock_folder(os.path.dirname(path), remedies(path)):
-        if _md5(path) != MD5:  # another process may have fetched it while this one waited
+        hashes = _hashes_if_there(path)
+        if hashes is None or hashes.md5 != MD5:  # not fetched by another process while we waited
             download.download(base_url + FILE, path, MD5, remedies(path), progress)
     return path
 
@@ -152,10 +150,25 @@ def remedies(path: str) -> str:
     )
 
 
-def _checked(name: str, path: str) -> Weights:
+class _Hashes(NamedTuple):
+    sha256: str
+    md5: str
+
+
+def _checked(name: str, path: str, hashes: _Hashes | None = None) -> Weights:
     kind = weight_files.check(path)
-    sha256, md5 = _hashes(path)
+    sha256, md5 = hashes or _hashes(path)
     return Weights(name, path, sha256, md5, kind)
+
+
+def _not_imagenet(path: str, hashes: _Hashes | None) -> WeightsError:
+    if hashes is None:
+        return WeightsError(f"The ImageNet weights are not at {path}.", remedies(path))
+    return WeightsError(
+        f"The ImageNet weights at {path} are not those that Keras published: "
+        f"their MD5 is {hashes.md5}.",
+        remedies(path),
+    )
 
 
 def _existing(spec: str) -> str:
@@ -182,17 +195,17 @@ def _chunks(path: str) -> Iterator[bytes]:
             yield chunk
 
 
-def _hashes(path: str) -> tuple[str, str]:
+def _hashes(path: str) -> _Hashes:
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     for chunk in _chunks(path):
         sha256.update(chunk)
         md5.update(chunk)
-    return sha256.hexdigest(), md5.hexdigest()
+    return _Hashes(sha256.hexdigest(), md5.hexdigest())
 
 
-def _md5(path: str) -> str | None:
-    """Return the file's MD5, or None where it is not there or cannot be read."""
+def _hashes_if_there(path: str) -> _Hashes | None:
+    """Return the file's hashes, or None where it is not there or cannot be read."""
     try:
-        return _hashes(path)[1]
+        return _hashes(path)
     except OSError:
         return None

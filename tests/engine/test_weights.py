@@ -205,6 +205,15 @@ def test_verify_never_downloads(tmp_path: Path) -> None:
         weights.verify("imagenet", home=str(tmp_path))
 
 
+def test_verify_tells_a_damaged_cache_from_an_empty_one(tmp_path: Path) -> None:
+    path = Path(weights.cached_path(str(tmp_path)))
+    path.parent.mkdir()
+    path.write_bytes(b"half a file")
+    with pytest.raises(WeightsError, match="not those that Keras published") as caught:
+        weights.verify("imagenet", home=str(tmp_path))
+    assert "nstd weights fetch" in caught.value.remedy
+
+
 def test_builtin_features_are_whole() -> None:
     found = weights.verify("builtin")
     assert found.format == "npz"
