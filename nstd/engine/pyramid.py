@@ -64,8 +64,5 @@ def pyramid(height: int, width: int, params: StyleParams) -> list[PyramidLevel]:
     """Return the levels for a picture of (height, width) pixels, coarse to fine."""
     sizes = level_sizes(height, width, params.pyramid_min)
     steps = share_steps(params.iterations, len(sizes), params.coarse_growth)
-    return [
-        PyramidLevel(i, h, w, n)
-        for i, ((h, w), n) in enumerate(zip(sizes, steps, strict=True))
-        if n > 0
-    ]
+    used = [(size, n) for size, n in zip(sizes, steps, strict=True) if n > 0]
+    return [PyramidLevel(i, *size, n) for i, (size, n) in enumerate(used)]
