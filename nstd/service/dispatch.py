@@ -34,6 +34,7 @@ from nstd.workers.executor import (
 
 CHECKPOINT = "checkpoint.npz"
 NEXT_STAGE = {"decode": "optimize", "optimize": "encode", "encode": "deliver"}
+RECLAIM_S = 10.0
 MAX_HISTORY = 200
 """Points of a sparkline; twice as many are thinned to every second one."""
 
@@ -68,6 +69,7 @@ class Dispatch:
         self.start_deaths = 0
         """Workers that died without a word before any was ever ready."""
         self._unheeded: list[Event] = []
+        self._next_reclaim = float("-inf")
 
     # --- out ---------------------------------------------------------------------------------
 
@@ -84,13 +86,12 @@ class Dispatch:
         if job.spec is None:  # only a job that fails has none
             self._endings.fail(job, NstdError("The job has no specification.", "Drop it again."))
             return
-        job = self._house.ledger.start(job.id)
-        if job.spec is None:
-            return
-        self.running[job.id] = Running(job, now)
-        self._house.metrics.stage("queue", now - job.admitted)
         path = os.path.abspath(self._house.spool.job_dir(job.id))
-        self._house.executor.submit(Task(job.id, path, job.spec))
+        task = Task(job.id, path, job.spec)
+        job = self._house.ledger.start(job.id)
+        self.running[job.id] = Running(job, now)
+        self._house.executor.submit(task)
+        self._house.metrics.stage("queue", now - job.admitted)
         logger().info("Job started.", name=job.title, style=job.style, attempt=job.attempts)
 
     def cancel(self, job_id: str) -> bool:
@@ -98,6 +99,22 @@ class Dispatch:
         if running := self.running.get(job_id):
             running.cancelled = True
         return self._house.executor.cancel(job_id)
+
+    def reclaim(self, now: float) -> None:
+        """Queue jobs again that the ledger takes for running and no worker has: there are none.
+
+        Unless an error came between the two; nobody would ever end such a job.
+        """
+        if now < self._next_reclaim:
+            return
+        self._next_reclaim = now + RECLAIM_S
+        held = {worker.job_id for worker in self._house.executor.workers()}
+        unheeded = {getattr(event, "job_id", None) for event in self._unheeded}
+        for job in self._house.ledger.jobs("running"):
+            if job.id not in held | unheeded and not self._endings.has(job.id):
+                logger().warning("No worker has this job; it is queued again.", job=job.id)
+                self.running.pop(job.id, None)
+                self._house.ledger.hand_back(job.id)
 
     def follow_clock(self, now: float) -> None:
         """Let nobody wait for longer than he may because the clock was set back."""
@@ -230,6 +247,12 @@ class Dispatch:
 
     def _finished(self, event: JobFinished) -> None:
         running = self.running.get(event.job_id)
+        cache = event.facts.get("style_cache", {})
+        self._house.metrics.style_cache(
+            hits=int(cache.get("hits", 0)), misses=int(cache.get("misses", 0))
+        )
+        cache = event.facts.get("style_cache", {})
+        self._house.metrics.style_cache(hits=cache.get("hits", 0), misses=cache.get("misses", 0))
         self._endings.begin_delivery(event.job_id, running.seconds if running else {})
         self.running.pop(event.job_id, None)
 

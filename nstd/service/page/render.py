@@ -232,7 +232,8 @@ def _ended(job: EndedJob, now: float, href: Href) -> str:
     took = f" · took {span(job.seconds)}" if job.seconds is not None else ""
     report = f' · <a href="{href("report", job.id, job.report)}">report</a>' if job.report else ""
     return (
-        f'<figure class="card">{picture}<figcaption><div class="name">{text(job.name)}</div>'
+        f'<figure class="card">{picture}<figcaption><div class="name" title="{text(job.name)}">'
+        f"{text(job.name.rpartition('/')[2])}</div>"
         f'<div class="soft">{text(job.outcome if job.outcome != "done" else job.style)} · '
         f"{when(job.ended, now)}{took}{report}</div></figcaption></figure>"
     )
