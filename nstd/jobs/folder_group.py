@@ -38,12 +38,21 @@ class FolderGroup:
         self._place_asks(self._asks())
         self._place_pairs()
         for file in self._left():
-            self._place_photo(file)
+            if not self._is_old([file]):
+                self._place_photo(file)
 
     # --- into the lists ----------------------------------------------------------------------
 
     def _left(self) -> list[InboxFile]:
         return [file for file in self.view.files if file.name not in self._placed]
+
+    def _is_old(self, files: Iterable[InboxFile]) -> bool:
+        """Whether all of these were taken before; then they are done with."""
+        files = list(files)
+        if any(not file.taken for file in files):
+            return False
+        self._placed.update(file.name for file in files)
+        return True
 
     def _admit(
         self, inputs: Sequence[JobInput], spec: JobSpec | None, error: NstdError | None = None
@@ -61,7 +70,9 @@ class FolderGroup:
     def _wait(self, files: Iterable[InboxFile], reason: str, deadline: float | None = None) -> None:
         for file in files:
             if file.name not in self._placed:
-                if file.settled:
+                if file.taken:
+                    pass
+                elif file.settled:
                     self.waiting.append(Waiting(file, reason, deadline))
                 else:
                     self.waiting.append(Waiting(file, file.why or "still being written"))
@@ -82,7 +93,7 @@ class FolderGroup:
     def _place_refused(self) -> None:
         limit = self.view.rules.max_file_bytes
         for file in self.view.files:
-            if not file.settled or self.view.kind(file) == "sidecar":
+            if not file.settled or file.taken or self.view.kind(file) == "sidecar":
                 continue
             if refusal(file.name):
                 self._fail([file], _refused(file))
@@ -106,7 +117,7 @@ class FolderGroup:
         except SidecarError as error:
             return Ask(file, blank, error=error)
         except NstdError as error:  # cannot be read just now
-            if self.now < file.first_seen + self.view.rules.pair_timeout_s:
+            if not file.taken and self.now < file.first_seen + self.view.rules.pair_timeout_s:
                 self._unread[file.name] = file
             self._wait([file], error.message.rstrip("."))
             return None
@@ -116,7 +127,12 @@ class FolderGroup:
             return None
         if refusal(file.name):
             return Ask(file, blank, error=_refused(file))
-        return resolve(self.view, file, sidecar)
+        ask = resolve(self.view, file, sidecar)
+        # Its old files are left to others: a new sidecar may name them, too.
+        old = ask.error is None and all(each.file.taken for each in ask.inputs())
+        if old:
+            self._placed.add(file.name)
+        return None if old else ask
 
     def _place_asks(self, asks: list[Ask]) -> None:
         wanted: dict[str, list[Ask]] = defaultdict(list)
@@ -140,6 +156,8 @@ class FolderGroup:
         own += [each.file for each in ask.inputs()[:-1]]
         free = {f.name: f for f in own if f.name not in self._placed and f.name not in wanted}
         writing = next((file for file in free.values() if not file.settled), None)
+        if self._is_old([*free.values(), ask.file]):
+            return
         if writing is None:
             self._fail([*free.values(), ask.file], error)
         else:
@@ -189,6 +207,8 @@ class FolderGroup:
         styles: Styles = [(file, 1.0) for file in self._of(files, "style")]
         stem = shown(self.view.parts[files[0].name].stem)
         writing = self._writing(key, files)
+        if self._is_old(files):
+            return
         if writing is not None:
             self._wait(files, f"waits until '{shown(writing.name)}' is written")
         elif len(contents) > 1 or len(masks) > 1:

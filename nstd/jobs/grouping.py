@@ -2,7 +2,8 @@
 
 A pure function of the files, the library, the rules and the time. Each folder stands for itself.
 Every settled file is in exactly one of candidate, waiting, ignored; a file that several sidecars
-name is in the first candidate, stays in the inbox for the others, and goes with the last.
+name is in the first candidate, stays in the inbox for the others, and goes with the last. Files
+that were taken before and left there (``copy`` intake) serve new ones, and are in none otherwise.
 """
 
 from __future__ import annotations

@@ -30,6 +30,9 @@ class InboxFile:
     settled: bool
     why: str = ""
     """Why it has not settled, or what a settled file seems to lack; for people."""
+    taken: bool = False
+    """It was a job's input before and lies there still (``copy`` intake): of itself it makes no
+    job any more, but a new file may name it or pair with it."""
 
     @property
     def path(self) -> str:
@@ -118,7 +121,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Grouping:
-    """Every file is in exactly one of the three."""
+    """Every file that was not taken before is in exactly one of the three."""
 
     candidates: tuple[Candidate, ...]
     """In order of admission: by priority, then oldest first."""

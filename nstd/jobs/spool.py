@@ -110,7 +110,7 @@ class Spool:
         taken = [
             Taken.of(each.file, blank.id, remove=mode == "move", at=now)
             for each in candidate.inputs
-            if not each.stays
+            if mode == "copy" or not each.stays
         ]
         job = self.take_in(plan, blank, taken)
         with contextlib.suppress(NstdError):  # the job is admitted; ``catch_up`` tries again

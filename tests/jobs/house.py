@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from nstd.errors import CancelledError
@@ -97,8 +98,7 @@ class House:
                     seen.st_ctime_ns, seen.st_dev, seen.st_ino,
                     NOW if path.suffix == ".yaml" else 0.0, settled=True,
                 )  # fmt: skip
-                if not self.ledger.already_taken(file):
-                    found.append(file)
+                found.append(replace(file, taken=self.ledger.already_taken(file)))
         return found
 
     def library(self) -> dict[str, LibraryStyle]:

@@ -368,6 +368,45 @@ def test_a_sidecar_that_cannot_be_read_just_now_holds_the_others_back_for_a_whil
     assert names(only(look(900))) == ["p.jpg", "b.yaml"]
 
 
+# --- files that were taken before, and lie there still ----------------------------------------
+
+
+def taken(path: str) -> InboxFile:
+    return replace(drop(path), taken=True)
+
+
+def test_what_was_taken_before_makes_no_job_by_itself() -> None:
+    files = [
+        "scream/a.jpg",
+        "b.content.jpg",
+        "b.style.jpg",
+        "c.yaml",
+        "c.jpg",
+        "d.yaml",
+        "d.jpg",
+        "l.jpg",
+    ]
+    texts = {"c.yaml": b"style: scream", "d.yaml": b"size: x"}
+    assert sort([taken(file) for file in files], texts, now=1e9) == Grouping((), (), Counter())
+
+
+def test_a_new_sidecar_may_name_what_was_taken_before() -> None:
+    texts = dict.fromkeys(("a.yaml", "b.yaml"), b"content: p.jpg\nstyle: scream")
+    candidate = only(sort([taken("p.jpg"), taken("a.yaml"), "b.yaml"], texts))
+    assert names(candidate) == ["p.jpg", "b.yaml"]
+
+
+def test_a_new_half_pairs_with_what_was_taken_before() -> None:
+    candidate = only(sort([taken("b.content.jpg"), "b.style.jpg"]))
+    assert names(candidate) == ["b.content.jpg", "b.style.jpg"]
+
+
+def test_a_new_photograph_is_painted_as_its_old_sidecar_says() -> None:
+    spec = only(sort(["scream/a.jpg", taken("scream/a.yaml")], {"scream/a.yaml": b"size: 64"})).spec
+    assert spec is not None
+    assert spec.params.size == 64
+
+
 # --- order -----------------------------------------------------------------------------------
 
 
@@ -450,7 +489,12 @@ def test_every_file_is_in_one_place_whatever_the_order(
         + [each.file.path for each in grouping.waiting]
         + [file.path for file in grouping.ignored_files]
     )
-    assert placed == Counter(file.path for file in files)
+    old = {file.path for file in files if file.taken}
+    assert {path: n for path, n in placed.items() if path not in old} == {
+        file.path: 1 for file in files if not file.taken
+    }
+    assert all(n == 1 for n in placed.values())
+    assert all(any(not file.taken for file in each.files) for each in grouping.candidates)
     assert sum(grouping.ignored.values()) == len(grouping.ignored_files)
     for candidate in grouping.candidates:
         assert all(file.settled for file in candidate.files)
@@ -471,7 +515,7 @@ def test_in_the_end_every_settled_file_is_a_job_or_foreign(
     inbox: tuple[list[InboxFile], dict[str, bytes]],
 ) -> None:
     """Admitting what can be admitted, again and again, leaves nothing behind but foreign files."""
-    files = [replace(file, settled=True) for file in inbox[0]]
+    files = [replace(file, settled=True, taken=False) for file in inbox[0]]
     for _turn in range(50):
         grouping = sort(files, inbox[1], now=1e9)
         gone = {
