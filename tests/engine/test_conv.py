@@ -1,0 +1,76 @@
+"""Winograd's convolution and its gradient are the direct ones, in float64, at any size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nstd.engine import conv
+from tests.engine import reference
+
+pytestmark = pytest.mark.usefixtures("_cpu")
+
+SIZES = [(1, 1, 1), (1, 4, 4), (2, 5, 9), (2, 7, 4), (1, 16, 3), (1, 13, 18)]
+
+
+def parts(
+    size: tuple[int, int, int], before: int, after: int
+) -> tuple[reference.Array, reference.Array]:
+    """Return padded features (B, H+2, W+2, before) and a kernel (3, 3, before, after)."""
+    rng = np.random.default_rng(sum(size))
+    batch, height, width = size
+    x = np.maximum(rng.normal(0.0, 100.0, (batch, height + 2, width + 2, before)), 0.0)
+    return x, rng.normal(0.0, 0.05, (3, 3, before, after)).astype(np.float32)
+
+
+def close(got: tf.Tensor, wanted: reference.Array) -> None:
+    """Winograd's float32 is off by some 2e-5 of the largest value, no more."""
+    assert got.shape == wanted.shape
+    assert np.abs(got.numpy() - wanted).max() <= 1e-4 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize(("before", "after"), [(128, 136), (3, 5)])
+@pytest.mark.parametrize("size", SIZES)
+def test_winograd_is_the_direct_convolution(
+    size: tuple[int, int, int], before: int, after: int
+) -> None:
+    x, kernel = parts(size, before, after)
+    close(conv.Winograd(kernel)(tf.constant(x, tf.float32)), reference.convolve(x, kernel))
+
+
+@pytest.mark.parametrize(("before", "after"), [(128, 136), (3, 5)])
+@pytest.mark.parametrize("size", SIZES)
+def test_winograds_gradient_is_the_direct_one(
+    size: tuple[int, int, int], before: int, after: int
+) -> None:
+    x, kernel = parts(size, before, after)
+    upstream = np.random.default_rng(7).normal(0.0, 1.0, (*size, after))
+    at = tf.constant(x, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(at)
+        y = conv.Winograd(kernel)(at)
+    gradient = tape.gradient(y, at, tf.constant(upstream, tf.float32))
+    close(gradient, reference.convolve_back(upstream, kernel))
+
+
+def test_winograd_serves_every_size_with_one_trace() -> None:
+    kernel = parts((1, 1, 1), 4, 6)[1]
+    layer, traces = conv.Winograd(kernel), []
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 4))])
+    def traced(x: tf.Tensor) -> tf.Tensor:
+        traces.append(1)
+        return layer(x)
+
+    for size in SIZES:
+        x = parts(size, 4, 6)[0]
+        close(traced(tf.constant(x, tf.float32)), reference.convolve(x, kernel))
+    assert len(traces) == 1
+
+
+def test_transformed_kernels_are_computed_in_double_precision() -> None:
+    kernel = parts((1, 1, 1), 2, 2)[1]
+    ones = np.ones((1, 6, 6, 2))
+    got = conv.Winograd(kernel)(tf.constant(ones, tf.float32)).numpy()
+    np.testing.assert_allclose(got, reference.convolve(ones, kernel), 1e-5, 1e-6)
