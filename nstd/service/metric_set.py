@@ -145,7 +145,7 @@ class MetricSet:
             "nstd_gpus_expected", "GPUs that the configuration asks for on this machine."
         )
         self._gpu_memory = self._gauge(
-            "nstd_gpu_memory_used_bytes", "GPU memory that the workers hold, as TensorFlow sees it."
+            "nstd_gpu_memory_used_bytes", "Memory in use on the GPUs that nstd paints on."
         )
 
     def _surroundings(self) -> None:

@@ -33,6 +33,7 @@ class Metrics(MetricSet):
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         super().__init__(registry)
         self._seen: dict[str, _Seen] = {}
+        self._restarts_seen = 0
 
     # --- facts about jobs --------------------------------------------------------------------
 
@@ -159,9 +160,10 @@ class Metrics(MetricSet):
         """Count files that no event announced."""
         self._missed.inc(files)
 
-    def watch_restarted(self) -> None:
-        """Count a watch that had to be set up anew."""
-        self._watch_restarts.inc()
+    def watch_restarts(self, total: int) -> None:
+        """Bring the count of watches that were set up anew up to ``total``."""
+        self._watch_restarts.inc(max(0, total - self._restarts_seen))
+        self._restarts_seen = max(total, self._restarts_seen)
 
     def canary(self, now: float) -> None:
         """Record that an event of our own came back."""

@@ -12,6 +12,7 @@ from nstd.service.dispatch import Dispatch
 from nstd.service.gathering import Gathering
 from nstd.service.house import House
 from nstd.service.logs import logger
+from nstd.service.nvml import Nvml
 from nstd.service.page import render
 from nstd.service.snapshot import Snapshot
 from nstd.service.systemd import Notifier, status_line
@@ -43,6 +44,7 @@ class Upkeep:
         """The newest; read by other threads, replaced as a whole."""
         self._next_space = self._next_view = self._next_page = float("-inf")
         self._page_shows: Snapshot | None = None
+        self._nvml = Nvml()
         self._page_at = float("-inf")
 
     def look(self, now: float) -> None:
@@ -112,11 +114,13 @@ class Upkeep:
         metrics.workers(Counter(worker.phase for worker in self._house.executor.workers()))
         metrics.paused(self._house.pauses.label)
         metrics.watching(watcher.health.mode)
+        metrics.watch_restarts(watcher.health.restarts)
         if watcher.health.proved is not None:
             metrics.canary(watcher.health.proved)
         gpus = [w for w in self._house.executor.workers() if w.device.startswith("gpu")]
         usable = sum(worker.worker in self._dispatch.facts for worker in gpus)
-        metrics.gpus(expected=len(gpus), usable=usable)
+        held = self._nvml.used_bytes(worker.device for worker in gpus) if gpus else 0
+        metrics.gpus(expected=len(gpus), usable=usable, memory_used_bytes=held)
 
     def write_page(self, now: float) -> None:
         """Renew ``status.html`` where something has changed, and from time to time."""
