@@ -22,6 +22,7 @@ from nstd.service.lock import StateLock
 from nstd.service.logs import logger
 from nstd.service.painters import worker_settings
 from nstd.service.requests import Requests
+from nstd.service.retention import Retention
 from nstd.service.systemd import Notifier
 from nstd.service.upkeep import Upkeep
 from nstd.service.views import Facts
@@ -69,6 +70,7 @@ class Daemon:
         self.upkeep = Upkeep(
             self.house, self.gathering, self.dispatch, self.facts, notifier=self.notifier
         )
+        self.retention = Retention(self.house)
         self.door = HttpDoor(config.http.listen, self._sources(config), state=config.folders.state)
         self._last_tick = time.monotonic()
         self._busy = False
@@ -98,8 +100,10 @@ class Daemon:
             ("events", partial(self.dispatch.heed, now)),
             ("inbox", partial(self._gather, now)),
             ("dispatch", partial(self.dispatch.hand_out, now)),
+            ("reclaim", partial(self.dispatch.reclaim, now)),
             ("endings", partial(self.endings.work, now)),
             ("upkeep", partial(self.upkeep.look, now)),
+            ("retention", partial(self.retention.look, now)),
         )
         for name, part in parts:
             self._do(name, part)
@@ -157,7 +161,7 @@ class Daemon:
         if not self.gathering.scan.present:
             return " ".join(self.gathering.scan.problems)
         if not self.dispatch.facts:
-            problems = [str(problem) for problem in self.dispatch.problems.values()]
+            problems = [str(problem) for problem in list(self.dispatch.problems.values())]
             return problems[0] if problems else "No worker is ready yet."
         return ""
 

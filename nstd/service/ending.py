@@ -57,6 +57,10 @@ class Endings:
         self._failing[job.id] = error
         self._attempt(job)
 
+    def has(self, job_id: str) -> bool:
+        """Whether the job's failure is noted here, though not in the ledger yet."""
+        return job_id in self._failing
+
     def work(self, now: float) -> None:
         """Go on with what an error or a crash has left."""
         if now < self.due:

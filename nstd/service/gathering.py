@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nstd.errors import NoSpaceError, StorageError
 from nstd.jobs.grouping import (
@@ -31,8 +32,8 @@ from nstd.service.walk import FOLDER_FLAGS
 from nstd.service.watcher import Watcher, sweep_canaries
 
 MIN_GAP_S = 0.2
-GAP_PER_SCAN = 4.0
-"""Between two scans, so many times the last one's duration: 60,000 files do not fill the day."""
+GAP_PER_SCAN = 9.0
+"""Between two scans, so many times the last one's work: looking takes a tenth of a processor."""
 LIBRARY_S = 5.0
 OWNER_S = 60.0
 """How often the folders above the inbox are asked whether a sync tool owns it."""
@@ -73,6 +74,9 @@ class Gathering:
         self._counted: set[tuple[str, int]] = set()
         self._resting: dict[str, Resting] = {}
         """Title of a job that could not be taken in → when to try again."""
+        self._refused_before: set[str] = set()
+        self._waiting: list[Waiting] = []
+        self._waiting_state: tuple[object, ...] = ()
         self._not_before = float("-inf")
         self._pause = FIRST_PAUSE_S
 
@@ -84,6 +88,7 @@ class Gathering:
             pair_timeout_s=config.inbox.pair_timeout_s,
             default_style=config.inbox.default_style,
             defaults=config.defaults.given(),
+            max_file_bytes=config.inbox.max_file_bytes,
         )
 
     # --- look --------------------------------------------------------------------------------
@@ -121,7 +126,7 @@ class Gathering:
         if now < self._next_scan or not (hinted or not self.scanned or now >= self.due):
             return False
         self.watcher.take_hint()
-        began = self._house.now()
+        began, busy = self._house.now(), time.thread_time()
         self._refresh_library(now)
         self._find_owner(now)
         self.scan = self.inbox.scan(now)
@@ -130,8 +135,9 @@ class Gathering:
         self.watcher.check(now, folders=self.scan.folders, replaced=self.scan.replaced)
         self._make_menu()
         self._group(now)
-        spent = self._house.now() - began
-        self._next_scan = now + max(MIN_GAP_S, GAP_PER_SCAN * spent)
+        spent = self._house.now() - began  # waiting for a slow disk counts once, our work more
+        gap = max(MIN_GAP_S, spent, GAP_PER_SCAN * (time.thread_time() - busy))
+        self._next_scan = now + gap
         return True
 
     def _note_scan(self, now: float, began: float, *, hinted: bool) -> None:
@@ -141,6 +147,10 @@ class Gathering:
             metrics.ignored(kind, count)
         if self.scanned and scan.fresh and not hinted and self.watcher.health.mode == "events":
             metrics.watch_missed(scan.fresh)
+        for file in scan.refused:
+            if file.path not in self._refused_before:
+                logger().warning("A file is left where it is.", name=file.path, reason=file.why)
+        self._refused_before = {file.path for file in scan.refused}
         if not self.scanned and self.mode == "move":
             sweep_canaries(self.inbox.path, scan.folders)
         self.scanned = True
@@ -162,7 +172,12 @@ class Gathering:
         if now < self._next_library:
             return
         self._next_library = now + LIBRARY_S
-        library = scan_library(str(self._house.config.folders.styles))
+        try:
+            library = scan_library(str(self._house.config.folders.styles))
+        except StorageError as error:  # those that were read before still serve
+            self._house.pauses.set("styles", "io", str(error), blocks=False)
+            return
+        self._house.pauses.clear("styles")
         if library != self.library:
             self.library = library
             self._regroup_at = now
@@ -221,7 +236,8 @@ class Gathering:
         if not self.scan.taken:
             return self.scan.files
         busy = {file.folder for file in self.scan.files}
-        return [*self.scan.files, *(file for file in self.scan.taken if file.folder in busy)]
+        taken = (replace(file, taken=True) for file in self.scan.taken if file.folder in busy)
+        return [*self.scan.files, *taken]
 
     def _without_taken(self, grouping: Grouping) -> Grouping:
         """Leave out what is made of nothing but files that were jobs before."""
@@ -316,14 +332,22 @@ class Gathering:
 
     def waiting(self) -> list[Waiting]:
         """Return every file that is no job yet, with the reason: also those refused or queued."""
+        paused = bool(self._house.pauses)
+        state = (self.scan.at, id(self.grouping), len(self._queue), len(self._resting), paused)
+        if state != self._waiting_state:
+            self._waiting_state, self._waiting = state, self._list_waiting(paused=paused)
+        return self._waiting
+
+    def _list_waiting(self, *, paused: bool) -> list[Waiting]:
         refused = [Waiting(file, file.why) for file in self.scan.refused]
         resting = [
             Waiting(each.candidate.inputs[0].file, each.reason) for each in self._resting.values()
         ]
-        why = "the queue rests" if self._house.pauses else "the queue is full: its turn comes"
+        why = "the queue rests" if paused else "the queue is full: its turn comes"
         full = [Waiting(each.inputs[0].file, why) for each in reversed(self._queue)]
         return [*refused, *self.grouping.waiting, *resting, *full]
 
 
 def _same_objects(left: list[InboxFile], right: list[InboxFile]) -> bool:
-    return len(left) == len(right) and all(a is b for a, b in zip(left, right, strict=True))
+    pairs = zip(left, right, strict=False)
+    return len(left) == len(right) and all(a is b or (a.taken and a == b) for a, b in pairs)
