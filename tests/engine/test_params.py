@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -32,9 +33,7 @@ def test_layer_weights_sum_to_one_and_never_grow_with_depth(strength: float) -> 
     assert [name for name, _ in weights] == list(STYLE_LAYERS)
     assert sum(weight for _, weight in weights) == pytest.approx(1.0)
     values = [weight for _, weight in weights]
-    assert all(
-        shallow >= deep * (1 - 1e-12) for shallow, deep in zip(values, values[1:], strict=False)
-    )
+    assert all(shallow >= deep * (1 - 1e-12) for shallow, deep in pairwise(values))
 
 
 def test_strength_zero_keeps_every_line() -> None:
