@@ -17,7 +17,7 @@ from nstd.demo_art.painting import painting
 from nstd.demo_art.scene import photograph
 from nstd.engine import device
 from nstd.engine.params import StyleParams, preset
-from nstd.engine.progress import Listener, StyleImage
+from nstd.engine.progress import Image, Listener, StyleImage
 from nstd.photo.resize import fit, resize
 from nstd.service.config import Config
 from nstd.service.painters import worker_settings
@@ -53,7 +53,8 @@ def bench(config: Config, console: Console, *, as_json: bool = False) -> None:
     with only_our_stderr():
         painter = build_engine(settings, name, may_download=True)
         facts = painter.facts()
-        figures = [_measure(painter, run, params) for run, params in RUNS]
+        scene, style = photograph(), painting()
+        figures = [_measure(painter, run, params, scene, style) for run, params in RUNS]
     if as_json:
         rows = [dataclasses.asdict(figure) for figure in figures]
         print(json.dumps({"facts": facts, "figures": rows}, indent=2))  # noqa: T201 - the answer
@@ -63,8 +64,7 @@ def bench(config: Config, console: Console, *, as_json: bool = False) -> None:
     console.print(_table(figures))
 
 
-def _measure(painter: Painter, run: str, params: StyleParams) -> Figure:
-    scene, style = photograph(), painting()
+def _measure(painter: Painter, run: str, params: StyleParams, scene: Image, style: Image) -> Figure:
     content = resize(scene, *fit(scene.shape[0], scene.shape[1], params.size))
     styles = [StyleImage(style)]
     seconds = []

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nstd import cli_bench
@@ -31,6 +32,8 @@ def test_the_bench_prints_figures_for_people_and_for_scripts(
 ) -> None:
     assert [params.preset for _, params in cli_bench.RUNS] == ["draft", "standard"]
     monkeypatch.setattr(cli_bench, "RUNS", (("tiny, 48 px", preset("tiny")),))
+    for sample in ("photograph", "painting"):  # which take seconds to make
+        monkeypatch.setattr(cli_bench, sample, lambda: np.full((60, 80, 3), 128, np.uint8))
     options = ["bench", "--weights", "builtin", "--device", "cpu"]
     assert guarded(app, options) == 0
     table = capfd.readouterr().out
