@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from nstd.engine.objective import Objective, Targets, Terms
 from nstd.engine.optimizers import LBFGS, Adam, Common
+from nstd.engine.tiling import TiledObjective
 
 Memory = dict[str, tf.Tensor]
 
@@ -36,7 +37,9 @@ class DeviceLoop:
         arguments = (common, memory, targets)
         if self._traced is None:
             self._traced = tf.function(
-                self._steps, input_signature=[*tf.nest.map_structure(_any_size, arguments), _COUNT]
+                self._steps,
+                input_signature=[*tf.nest.map_structure(_any_size, arguments), _COUNT],
+                autograph=False,
             )
         state, history = self._traced(*arguments, tf.constant(count))
         return state[0], state[1], history
@@ -59,6 +62,37 @@ class DeviceLoop:
             more, body, (tf.constant(0), common, memory, history), parallel_iterations=1
         )
         return (common, memory), history.stack()[:i]
+
+
+class TiledLoop:
+    """The loop for images that do not fit in one piece; the host goes from tile to tile."""
+
+    def __init__(self, objective: TiledObjective, optimizer: Adam | LBFGS) -> None:
+        self._objective, self._optimizer = objective, optimizer
+        self._traced: Any = None
+
+    def __call__(
+        self, common: Common, memory: Memory, targets: Targets, count: int
+    ) -> tuple[Common, Memory, tf.Tensor]:
+        """Return the state and the terms of each step taken: (steps, 4, B)."""
+        rows = []
+        for _ in range(count):
+            terms, gradient = self._objective(common.image, targets)
+            arguments = (common, memory, terms, gradient)
+            if self._traced is None:
+                signature = tf.nest.map_structure(_any_size, arguments)
+                self._traced = tf.function(self._step, input_signature=signature, autograph=False)
+            common, memory = self._traced(*arguments)
+            rows.append(_row(terms))
+            if not bool(common.healthy):
+                break
+        return common, memory, tf.stack(rows)
+
+    def _step(
+        self, common: Common, memory: Memory, terms: Terms, gradient: tf.Tensor
+    ) -> tuple[Common, Memory]:
+        common, memory, _ = self._optimizer.step(common, memory, lambda _image: (terms, gradient))
+        return common, memory
 
 
 _COUNT = tf.TensorSpec((), tf.int32)

@@ -57,9 +57,14 @@ def moments(features: tf.Tensor, share: tf.Tensor | None = None) -> Moments:
 def content_loss(features: tf.Tensor, target: tf.Tensor, normalization: Normalization) -> tf.Tensor:
     """Return mean((F-P)²), relative: over mean(P²). (B, h, w, C) twice -> (B,)."""
     loss = tf.reduce_mean(tf.math.squared_difference(features, target), (1, 2, 3))
+    return loss * content_scale(target, normalization)
+
+
+def content_scale(target: tf.Tensor, normalization: Normalization) -> tf.Tensor:
+    """Return what the mean squared difference to ``target`` is multiplied by, (B,)."""
     if normalization == "gatys":
-        return loss
-    return loss / (tf.reduce_mean(tf.square(target), (1, 2, 3)) + _TINY)
+        return tf.ones((tf.shape(target)[0],))
+    return 1.0 / (tf.reduce_mean(tf.square(target), (1, 2, 3)) + _TINY)
 
 
 def style_loss(

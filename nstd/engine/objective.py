@@ -97,6 +97,16 @@ class Objective:
             for layer in self.style_layers
         }
 
+    def content_features(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return the content layers' maps of (1, H, W, 3)."""
+        features = self.extractor(image)
+        return {layer: features[layer] for layer in self.content_layers}
+
+    def style_moments(self, image: tf.Tensor) -> dict[str, losses.Moments]:
+        """Return the style layers' moments of (1, H, W, 3)."""
+        features = self.extractor(image)
+        return {layer: losses.moments(features[layer]) for layer in self.style_layers}
+
     def pixel_terms(self, images: tf.Tensor, targets: Targets) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the weighted total variation and range losses, (B,) each."""
         clipped = tf.clip_by_value(images, 0.0, 1.0)

@@ -11,7 +11,7 @@ as the field runs it; the safeguards (length of a step, curvature, divergence) a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -135,21 +135,24 @@ class LBFGS:
 
     def __init__(self, history: int, first_step: float, longest: float, decay: float) -> None:
         self.history = history
+        self._slots = range(history)
         self._first, self._longest, self._decay = first_step, longest, decay
 
     def init(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return the memory of a fresh run: no pairs yet."""
-        pairs = tf.zeros((self.history, *image.shape), tf.float32)
-        rho = tf.zeros((self.history, image.shape[0]))
-        return {
-            "s": pairs,  # (history, B, H, W, 3): steps
-            "y": pairs,  # (history, B, H, W, 3): changes of the gradient
-            "rho": rho,  # (history, B): 1 / (s·y); 0 marks an empty slot
-            "gamma": tf.zeros((image.shape[0],)),  # s·y / y·y of the newest pair; 0: none yet
-            "previous": tf.zeros_like(image),  # gradient of the step before
-            "moved": tf.zeros_like(image),  # the step before; zero: none
-            "count": tf.constant(0),  # pairs stored so far
+        """Return the memory of a fresh run: no pairs yet.
+
+        Pairs are separate tensors, newest first, so that remembering one moves no data.
+        """
+        zeros, none = tf.zeros_like(image), tf.zeros((image.shape[0],))
+        memory = {
+            "gamma": none,  # (B,), s·y / y·y of the newest pair; 0: none yet
+            "previous": zeros,  # (B, H, W, 3), gradient of the step before
+            "moved": zeros,  # (B, H, W, 3), the step before; zero: none
         }
+        for i in range(self.history):
+            # a step, the change of the gradient along it, and 1 / (s·y); 0 marks an empty pair
+            memory |= {f"s{i}": zeros, f"y{i}": zeros, f"rho{i}": none}
+        return memory
 
     def carry(
         self, memory: dict[str, tf.Tensor], resize: Callable[[tf.Tensor], tf.Tensor], ratio: float
@@ -159,21 +162,17 @@ class LBFGS:
         Steps are resized as images; gradients of mean losses shrink by ``ratio`` per pixel, which
         leaves s·y as it was, up to interpolation, and lengthens gamma by ``ratio``.
         """
-        s = tf.map_fn(resize, memory["s"])
-        y = tf.map_fn(resize, memory["y"]) / ratio
-        curvature = tf.reduce_sum(s * y, (2, 3, 4))
-        usable = tf.logical_and(memory["rho"] > 0.0, curvature > 0.0)
-        rho = tf.where(usable, tf.math.divide_no_nan(1.0, curvature), 0.0)
-        previous = tf.zeros_like(s[0])
-        return {
-            "s": s,
-            "y": y,
-            "rho": rho,
-            "gamma": memory["gamma"] * ratio,
-            "previous": previous,
-            "moved": previous,
-            "count": memory["count"],
-        }
+        kept = self.init(resize(memory["previous"]))
+        kept["gamma"] = memory["gamma"] * ratio
+        for i in range(self.history):
+            if f"s{i}" not in memory:
+                break  # the coarser level had less history
+            s, y = resize(memory[f"s{i}"]), resize(memory[f"y{i}"]) / ratio
+            curvature = dot(s, y)
+            usable = tf.logical_and(memory[f"rho{i}"] > 0.0, curvature > 0.0)
+            rho = tf.where(usable, tf.math.divide_no_nan(1.0, curvature), 0.0)
+            kept |= {f"s{i}": s, f"y{i}": y, f"rho{i}": rho}
+        return kept
 
     def step(
         self, common: Common, memory: dict[str, tf.Tensor], objective: LossAndGradient
@@ -194,42 +193,29 @@ class LBFGS:
         return common, {**memory, "previous": gradient, "moved": move}, terms
 
     def _remember(self, memory: dict[str, tf.Tensor], gradient: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Store the pair of the last step where its curvature is positive."""
+        """Put the pair of the last step in front; without curvature it is kept as an empty one."""
         s, y = memory["moved"], gradient - memory["previous"]
         sy, yy = dot(s, y), dot(y, y)
-        took = tf.reduce_any(tf.not_equal(s, 0.0))
         good = sy > 1e-10 * tf.sqrt(dot(s, s) * yy) + 1e-30
-        slot = memory["count"] % self.history
-        rho = tf.where(good, tf.math.divide_no_nan(1.0, sy), 0.0)
-        keep = tf.logical_and(took, tf.reduce_any(good))
-
-        def store() -> dict[str, Any]:
-            index = tf.reshape(slot, (1, 1))
-            gamma = tf.where(good, tf.math.divide_no_nan(sy, yy), memory["gamma"])
-            return {
-                **memory,
-                "s": tf.tensor_scatter_nd_update(memory["s"], index, s[None]),
-                "y": tf.tensor_scatter_nd_update(memory["y"], index, y[None]),
-                "rho": tf.tensor_scatter_nd_update(memory["rho"], index, rho[None]),
-                "gamma": gamma,
-                "count": memory["count"] + 1,
-            }
-
-        stored: dict[str, tf.Tensor] = tf.cond(keep, store, lambda: dict(memory))
+        pairs = [(s, y, tf.where(good, tf.math.divide_no_nan(1.0, sy), 0.0))]
+        pairs += [(memory[f"s{i}"], memory[f"y{i}"], memory[f"rho{i}"]) for i in self._slots[:-1]]
+        stored = dict(memory)
+        stored["gamma"] = tf.where(good, tf.math.divide_no_nan(sy, yy), memory["gamma"])
+        for i, (step, change, rho) in enumerate(pairs):
+            stored |= {f"s{i}": step, f"y{i}": change, f"rho{i}": rho}
         return stored
 
     def _direction(self, memory: dict[str, tf.Tensor], gradient: tf.Tensor) -> tf.Tensor:
-        """Return -H g by the two-loop recursion; empty slots have rho 0 and change nothing."""
+        """Return -H g by the two-loop recursion; empty pairs have rho 0 and change nothing."""
         q, alphas = gradient, []
-        slots = [(memory["count"] - 1 - i) % self.history for i in range(self.history)]
-        for slot in slots:
-            alpha = memory["rho"][slot] * dot(memory["s"][slot], q)
-            q -= _per_image(alpha) * memory["y"][slot]
+        for i in self._slots:
+            alpha = memory[f"rho{i}"] * dot(memory[f"s{i}"], q)
+            q -= _per_image(alpha) * memory[f"y{i}"]
             alphas.append(alpha)
         q *= _per_image(memory["gamma"])
-        for slot, alpha in zip(reversed(slots), reversed(alphas), strict=True):
-            beta = memory["rho"][slot] * dot(memory["y"][slot], q)
-            q += _per_image(alpha - beta) * memory["s"][slot]
+        for i in reversed(self._slots):
+            beta = memory[f"rho{i}"] * dot(memory[f"y{i}"], q)
+            q += _per_image(alphas[i] - beta) * memory[f"s{i}"]
         return -q
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from nstd.engine.progress import (
     StepReport,
     StyleImage,
 )
-from nstd.engine.targets import TargetMaker, resize
+from nstd.engine.targets import Reader, TargetMaker, resize
 from nstd.errors import CancelledError, DivergedError
 
 if TYPE_CHECKING:
@@ -33,6 +33,15 @@ _ROLLBACKS = 6
 _HISTORY = 500
 
 
+@dataclass(frozen=True)
+class Backend:
+    """How one level is computed: its reader, its loop, its tiles (0: in one piece)."""
+
+    reader: Reader
+    loop: StepLoop
+    tile: int
+
+
 @dataclass
 class Run:
     """The state of one optimization; ``paint`` runs it to its end."""
@@ -43,7 +52,7 @@ class Run:
     levels: Sequence[PyramidLevel]
     targets: TargetMaker
     optimizer: Adam | LBFGS
-    loop: StepLoop
+    backends: Callable[[PyramidLevel], Backend]
     listener: Listener
     clock: Callable[[], float]
     job_hash: str
@@ -53,6 +62,7 @@ class Run:
     level_index: int = 0
     level_losses: list[float] = field(default_factory=list)
     steps_run: list[int] = field(default_factory=list)
+    tiles: list[int] = field(default_factory=list)
     rollbacks: int = 0
     pixel_steps: int = 0
     _per_pixel: float = 0.0
@@ -112,12 +122,15 @@ class Run:
     ) -> tuple[Common, Memory]:
         started = self.clock()
         content = resize(self.content, level.height, level.width)
-        targets = self.targets.build(content, level)
+        backend = self.backends(level)
+        self.sign_of_life()
+        targets = self.targets.build(content, level, backend.reader)
         self.seconds["prepare"] += self.clock() - started
         if len(self.steps_run) <= self.level_index:
             self.steps_run.append(0)
+            self.tiles.append(backend.tile)
         while not self._level_done(level, common):
-            common, memory = self._chunk(level, common, memory, targets)
+            common, memory = self._chunk(backend.loop, common, memory, targets)
             self._tell(level, common, memory)
         return common, memory
 
@@ -134,26 +147,28 @@ class Run:
     # --- steps -------------------------------------------------------------------------------
 
     def _chunk(
-        self, level: PyramidLevel, common: Common, memory: Memory, targets: Any
+        self, loop: StepLoop, common: Common, memory: Memory, targets: Any
     ) -> tuple[Common, Memory]:
+        level = self.levels[self.level_index]
         taken = int(common.step)
         until = min(level.steps, taken + _LOOK_EVERY - taken % _LOOK_EVERY)
         predicted = self._per_pixel * level.pixels
         count = max(1, min(until - taken, int(0.5 / predicted) if predicted > 0 else 1))
         started = self.clock()
-        common, memory, terms = self.loop(common, memory, targets, count)
+        common, memory, terms = loop(common, memory, targets, count)
         rows = terms.numpy()  # (steps, 4, B); waits for the device
         spent = self.clock() - started
         self.seconds["optimize"] += spent
-        if not bool(common.healthy):
-            return self._roll_back(common)
-        self._per_pixel = spent / max(len(rows), 1) / level.pixels
+        self._per_pixel = spent / len(rows) / level.pixels
+        healthy = bool(common.healthy)
+        if not healthy:
+            rows = rows[:-1]  # the loop stops at the step that went wrong
         for row in rows[..., 0]:
             self.history.append((sum(self.steps_run), Losses(*(float(value) for value in row))))
             self.steps_run[self.level_index] += 1
             self.level_losses.append(float(row[0]))
         self.pixel_steps += len(rows) * level.pixels
-        return common, memory
+        return (common, memory) if healthy else self._roll_back(common)
 
     def _roll_back(self, common: Common) -> tuple[Common, Memory]:
         """Go back to the level's best image with half the step and no memory of the curvature."""
@@ -188,8 +203,16 @@ class Run:
             self.listener.preview(to_pixels(self._outcome(common)))
             self._previewed = self.clock()
 
+    def sign_of_life(self) -> None:
+        """Report, a few times a second at most, from inside a long step or before the first."""
+        now = self.clock()
+        if now - self._reported >= max(1.0, self.listener.report_s):
+            self._reported = now
+            level = self.levels[self.level_index]
+            self.listener.report(replace(self._report(level, now), losses=None))
+
     def _report(self, level: PyramidLevel, now: float) -> StepReport:
-        left = (level.steps - self.steps_run[level.index]) * level.pixels
+        left = (level.steps - (self.steps_run[level.index :] or [0])[0]) * level.pixels
         left += sum(later.steps * later.pixels for later in self.levels[level.index + 1 :])
         return StepReport(
             step=sum(self.steps_run),
@@ -212,6 +235,7 @@ class Run:
         facts = {
             "level": self.level_index,
             "steps_run": self.steps_run,
+            "tiles": self.tiles,
             "level_losses": self.level_losses,
             "history": [(step, losses.to_dict()) for step, losses in self.history],
             "notes": self.notes,
@@ -226,6 +250,7 @@ class Run:
         facts = checkpoint.facts
         self.level_index = int(facts["level"])
         self.steps_run = list(facts["steps_run"])
+        self.tiles = list(facts["tiles"])
         self.level_losses = list(facts["level_losses"])
         self.history = [(step, Losses(**losses)) for step, losses in facts["history"]]
         self.notes = list(facts["notes"])
@@ -255,8 +280,10 @@ class Run:
             seconds=self.seconds,
             plan={
                 "levels": [
-                    {"height": lv.height, "width": lv.width, "steps": taken}
-                    for lv, taken in zip(self.levels, self.steps_run, strict=False)
+                    {"height": lv.height, "width": lv.width, "steps": taken, "tile": tile}
+                    for lv, taken, tile in zip(
+                        self.levels, self.steps_run, self.tiles, strict=False
+                    )
                 ],
             },
             notes=self.notes,

@@ -5,18 +5,21 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from nstd.engine.loop import DeviceLoop
+from nstd.engine.budget import Footprint, default_budget, plan
+from nstd.engine.loop import DeviceLoop, TiledLoop
 from nstd.engine.objective import Objective
 from nstd.engine.optimizers import LBFGS, Adam
 from nstd.engine.progress import Checkpoint, Image, Listener, Result, StyleImage
-from nstd.engine.pyramid import pyramid
-from nstd.engine.run import Run
+from nstd.engine.pyramid import PyramidLevel, pyramid
+from nstd.engine.run import Backend, Run
 from nstd.engine.targets import StyleCache, TargetMaker
-from nstd.engine.vgg import FeatureExtractor, load_kernels
+from nstd.engine.tiling import TiledObjective
+from nstd.engine.vgg import LAYERS, FeatureExtractor, load_kernels
 from nstd.errors import MemoryExhaustedError
 
 if TYPE_CHECKING:
@@ -30,8 +33,10 @@ _FIRST_STEP = 0.02
 """Root mean square of L-BFGS's first move, which has no curvature to go by."""
 _LONGEST_STEP = 0.03
 """Root mean square that no L-BFGS move exceeds."""
-_KEPT_LOOPS = 8
+_KEPT_BACKENDS = 8
 """Traced loops kept; each preset uses one or two."""
+_SMALLER_TRIES = 4
+"""Attempts with ever smaller tiles when memory runs out in spite of the plan."""
 
 
 class Stylizer:
@@ -48,12 +53,12 @@ class Stylizer:
     ) -> None:
         self._weights = weights
         self._device = "/CPU:0" if device == "cpu" else device
-        self._memory_bytes = memory_bytes
+        self._budget = float(memory_bytes or default_budget())
         self._clock = clock
         self._kernels = load_kernels(weights.path)
         self.cache_hits, self.cache_misses = 0, 0
         self._styles = StyleCache(cache_dir, self._count)
-        self._loops: OrderedDict[Any, tuple[Objective, DeviceLoop]] = OrderedDict()
+        self._backends: OrderedDict[Any, Backend] = OrderedDict()
 
     def _count(self, hit: bool) -> None:
         if hit:
@@ -85,16 +90,22 @@ class Stylizer:
         Raises CancelledError between steps, DivergedError when every roll back failed, and
         MemoryExhaustedError when the device has no memory for it.
         """
-        try:
-            with tf.device(self._device):
-                run = self._run(content, styles, params, listener, job_hash)
-                return run.paint(resume)
-        except tf.errors.ResourceExhaustedError as error:
-            height, width = content.shape[:2]
-            raise MemoryExhaustedError(
-                f"The device has no memory left for a picture of {width} x {height} pixels.",
-                "Ask for a smaller size, or lower model.memory_bytes: it is then painted in tiles.",
-            ) from error
+        notes: list[str] = []
+        for smaller in range(_SMALLER_TRIES):
+            try:
+                with tf.device(self._device):
+                    run = self._run(
+                        content, styles, params, listener, job_hash=job_hash, smaller=smaller
+                    )
+                    run.notes.extend(notes)
+                    return run.paint(resume if not smaller else None)
+            except tf.errors.ResourceExhaustedError:
+                notes.append("Memory ran out; began anew with smaller tiles.")
+        height, width = content.shape[:2]
+        raise MemoryExhaustedError(
+            f"The device has no memory left for a picture of {width} x {height} pixels.",
+            "Ask for a smaller size, or lower model.memory_bytes: it is then painted in tiles.",
+        )
 
     def _run(
         self,
@@ -102,48 +113,73 @@ class Stylizer:
         styles: Sequence[StyleImage],
         params: StyleParams,
         listener: Listener,
+        *,
         job_hash: str,
+        smaller: int,
     ) -> Run:
-        objective, optimizer, loop = self._loop(params)
-        targets = TargetMaker(
-            objective.extractor, params, styles, self._styles, self._weights.sha256
-        )
         height, width = content.shape[:2]
         levels = pyramid(height, width, params)
-        return Run(
+        footprint = self._footprint(params)
+        finest = plan(footprint, height * width, params.history, self._budget, smaller=smaller)
+        params = replace(params, history=finest.history)
+
+        def backend(level: PyramidLevel) -> Backend:
+            chosen = plan(footprint, level.pixels, params.history, self._budget, smaller=smaller)
+            found = self._backend(params, chosen.tile)
+            if isinstance(found.reader, TiledObjective):
+                found.reader.alive = run.sign_of_life
+            return found
+
+        run = Run(
             content=content,
             styles=styles,
             params=params,
             levels=levels,
-            targets=targets,
-            optimizer=optimizer,
-            loop=loop,
+            targets=TargetMaker(params, styles, self._styles, self._weights.sha256),
+            optimizer=_optimizer(params),
+            backends=backend,
             listener=listener,
             clock=self._clock,
             job_hash=job_hash,
         )
+        return run
 
-    def _loop(self, params: StyleParams) -> tuple[Objective, Adam | LBFGS, DeviceLoop]:
-        optimizer = _optimizer(params)
-        key = _traced_by(params)
-        if key in self._loops:
-            self._loops.move_to_end(key)
-            objective, loop = self._loops[key]
-        else:
-            layers = [name for name, _ in (*params.content_layers, *params.layer_weights())]
-            extractor = FeatureExtractor(
-                self._kernels,
-                layers,
-                pooling=params.pooling,
-                edge=params.edge,
-                winograd="CPU" in self._device,
+    def _footprint(self, params: StyleParams) -> Footprint:
+        deepest = max(LAYERS.index(layer) for layer in _layers(params))
+        widths = {
+            name: self._kernels[name][0].shape[2:]
+            for name in LAYERS[: deepest + 1]
+            if name in self._kernels
+        }
+        return Footprint.of(widths, tuple(layer for layer, _ in params.content_layers))
+
+    def _backend(self, params: StyleParams, tile: int) -> Backend:
+        key = (*_traced_by(params), tile)
+        if key not in self._backends:
+            objective = Objective(
+                FeatureExtractor(
+                    self._kernels,
+                    _layers(params),
+                    pooling=params.pooling,
+                    edge=params.edge,
+                    winograd="CPU" in self._device,
+                ),
+                params,
             )
-            objective = Objective(extractor, params)
-            loop = DeviceLoop(objective, optimizer)
-            self._loops[key] = (objective, loop)
-            while len(self._loops) > _KEPT_LOOPS:
-                self._loops.popitem(last=False)
-        return objective, optimizer, loop
+            optimizer = _optimizer(params)
+            if tile:
+                tiled = TiledObjective(objective, tile)
+                self._backends[key] = Backend(tiled, TiledLoop(tiled, optimizer), tile)
+            else:
+                self._backends[key] = Backend(objective, DeviceLoop(objective, optimizer), 0)
+            while len(self._backends) > _KEPT_BACKENDS:
+                self._backends.popitem(last=False)
+        self._backends.move_to_end(key)
+        return self._backends[key]
+
+
+def _layers(params: StyleParams) -> list[str]:
+    return [name for name, _ in (*params.content_layers, *params.layer_weights())]
 
 
 def _traced_by(params: StyleParams) -> tuple[Any, ...]:

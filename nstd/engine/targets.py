@@ -6,20 +6,20 @@ import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from nstd.engine.losses import Moments, moments
+from nstd.engine.losses import Moments
 from nstd.engine.objective import Targets, weights_of
 from nstd.engine.pyramid import PyramidLevel, fit
+from nstd.engine.vgg import stride_of
 
 if TYPE_CHECKING:
     from nstd.engine.params import StyleParams
     from nstd.engine.progress import Image, StyleImage
-    from nstd.engine.vgg import FeatureExtractor
 
 LayerMoments = dict[str, Moments]
 
@@ -34,6 +34,18 @@ def resize(pixels: Image, height: int, width: int) -> tf.Tensor:
     else:
         scaled = tf.image.resize(pixels, (height, width), "lanczos3", antialias=True)
     return tf.clip_by_value(scaled, 0.0, 255.0)[None] / 255.0
+
+
+class Reader(Protocol):
+    """Measures images: what Objective does in one piece and TiledObjective tile by tile."""
+
+    def content_features(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return the content layers' maps of (1, H, W, 3)."""
+        ...
+
+    def style_moments(self, image: tf.Tensor) -> LayerMoments:
+        """Return the style layers' moments of (1, H, W, 3)."""
+        ...
 
 
 class StyleCache:
@@ -100,7 +112,6 @@ class TargetMaker:
 
     def __init__(
         self,
-        extractor: FeatureExtractor,
         params: StyleParams,
         styles: Sequence[StyleImage],
         cache: StyleCache,
@@ -108,23 +119,20 @@ class TargetMaker:
     ) -> None:
         self._params, self._styles, self._cache = params, styles, cache
         self._style_layers = tuple(layer for layer, _ in params.layer_weights())
-        self._content_layers = tuple(layer for layer, _ in params.content_layers)
-        self._extractor = extractor
         self._network = network
         self._weights = weights_of(params)
 
-    def build(self, content: tf.Tensor, level: PyramidLevel) -> Targets:
+    def build(self, content: tf.Tensor, level: PyramidLevel, reader: Reader) -> Targets:
         """Return what the picture at ``level`` aims at; ``content`` is (1, H, W, 3) there."""
-        features = self._extractor(content)
         return Targets(
-            content={layer: features[layer] for layer in self._content_layers},
-            style=self._style_targets(level),
-            shares=self._shares(features),
+            content=reader.content_features(content),
+            style=self._style_targets(level, reader),
+            shares=self._shares(level),
             weights=self._weights,
         )
 
-    def _style_targets(self, level: PyramidLevel) -> dict[str, tuple[Moments, ...]]:
-        each = [self._moments(style, level) for style in self._styles]
+    def _style_targets(self, level: PyramidLevel, reader: Reader) -> dict[str, tuple[Moments, ...]]:
+        each = [self._moments(style, level, reader) for style in self._styles]
         if self._masked:
             return {layer: tuple(found[layer] for found in each) for layer in self._style_layers}
         shares = [style.weight for style in self._styles]
@@ -135,7 +143,7 @@ class TargetMaker:
     def _masked(self) -> bool:
         return any(style.mask is not None for style in self._styles)
 
-    def _moments(self, style: StyleImage, level: PyramidLevel) -> LayerMoments:
+    def _moments(self, style: StyleImage, level: PyramidLevel, reader: Reader) -> LayerMoments:
         if self._params.squeeze:
             height, width = self._params.squeeze
         else:
@@ -144,8 +152,7 @@ class TargetMaker:
             height, width = fit(height, width, longest)
 
         def compute() -> LayerMoments:
-            features = self._extractor(resize(style.pixels, height, width))
-            return {layer: moments(features[layer]) for layer in self._style_layers}
+            return reader.style_moments(resize(style.pixels, height, width))
 
         if not style.sha256:
             return compute()
@@ -164,13 +171,14 @@ class TargetMaker:
         key = hashlib.sha256(repr(facts).encode()).hexdigest()
         return self._cache.get(key, self._style_layers, compute)
 
-    def _shares(self, features: dict[str, tf.Tensor]) -> dict[str, tuple[tf.Tensor, ...]]:
+    def _shares(self, level: PyramidLevel) -> dict[str, tuple[tf.Tensor, ...]]:
         """Return each style's mask at each layer's size; the last unmasked style fills the rest."""
         if not self._masked:
             return {}
         shares = {}
         for layer in self._style_layers:
-            size = features[layer].shape[1:3]
+            stride = stride_of(layer)
+            size = (level.height // stride, level.width // stride)
             rest = tf.ones((1, *size, 1))
             found: list[tf.Tensor | None] = []
             for style in self._styles:

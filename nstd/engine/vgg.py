@@ -34,6 +34,13 @@ LAYERS = tuple(
 )
 """Every layer that an objective may name, shallow to deep."""
 
+
+def stride_of(layer: str) -> int:
+    """Return the picture pixels per position of ``layer``."""
+    block = int(layer[5])
+    return int(2 ** (block if layer.endswith("pool") else block - 1))
+
+
 _WINOGRAD_CHANNELS = 128
 """Fewer input channels leave too little matrix product to pay for the transforms (measured)."""
 
@@ -89,28 +96,59 @@ class FeatureExtractor:
                 f"VGG19 has no layer {unknown[0]!r}.", f"Take one of: {', '.join(LAYERS)}."
             )
         self.layers = tuple(sorted(set(layers), key=LAYERS.index))
+        self.network = Network(kernels, pooling=pooling, edge=edge, winograd=winograd)
         deepest = LAYERS.index(self.layers[-1])
-        pool = keras.layers.MaxPooling2D if pooling == "max" else keras.layers.AveragePooling2D
-        inputs = keras.Input((None, None, 3))
-        x, outputs = inputs, {}
-        for name in LAYERS[: deepest + 1]:
-            if name.endswith("pool"):
-                x = pool(2, name=name)(x)
-            else:
-                kernel, bias = kernels[name]
-                x = _Convolution(
-                    kernel,
-                    bias,
-                    replicate=edge == "replicate" or (edge == "first" and name == "block1_conv1"),
-                    fast=winograd and kernel.shape[2] >= _WINOGRAD_CHANNELS,
-                    name=name,
-                )(x)
-            if name in self.layers:
-                outputs[name] = x
-        self._model = keras.Model(inputs, outputs)
+        self._model = self.network.section(LAYERS[: deepest + 1], self.layers)
 
     def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return the post-ReLU activations of the layers asked for."""
-        bgr = images[..., ::-1] * 255.0 - tf.constant(BGR_MEANS)
-        features: dict[str, tf.Tensor] = self._model(bgr)
+        features: dict[str, tf.Tensor] = self._model(preprocess(images))
         return features
+
+
+def preprocess(images: tf.Tensor) -> tf.Tensor:
+    """Return RGB in [0, 1] as the weights expect it: BGR in 0..255 less the ImageNet means."""
+    return images[..., ::-1] * 255.0 - tf.constant(BGR_MEANS)
+
+
+class Network:
+    """The wiring of VGG19, whole or in sections."""
+
+    def __init__(self, kernels: Kernels, *, pooling: Pooling, edge: Edge, winograd: bool) -> None:
+        self._kernels, self._edge, self._winograd = kernels, edge, winograd
+        self._pool = (
+            keras.layers.MaxPooling2D if pooling == "max" else keras.layers.AveragePooling2D
+        )
+        self._layers: dict[str, Any] = {}
+
+    def section(self, names: Sequence[str], outputs: Sequence[str]) -> keras.Model:
+        """Return the model of consecutive layers ``names`` that gives ``outputs`` by name."""
+        first = next(name for name in names if name in self._kernels)
+        inputs = keras.Input((None, None, self._kernels[first][0].shape[2]))
+        x, found = inputs, {}
+        for name in names:
+            x = self._layer(name)(x)
+            if name in outputs:
+                found[name] = x
+        return keras.Model(inputs, found)
+
+    def channels(self, name: str) -> int:
+        """Return the number of output channels of a convolution."""
+        return int(self._kernels[name][0].shape[3])
+
+    def _layer(self, name: str) -> Any:
+        if name not in self._layers:
+            self._layers[name] = self._make(name)
+        return self._layers[name]
+
+    def _make(self, name: str) -> Any:
+        if name.endswith("pool"):
+            return self._pool(2, name=name)
+        kernel, bias = self._kernels[name]
+        return _Convolution(
+            kernel,
+            bias,
+            replicate=self._edge == "replicate" or (self._edge, name) == ("first", "block1_conv1"),
+            fast=self._winograd and kernel.shape[2] >= _WINOGRAD_CHANNELS,
+            name=name,
+        )

@@ -1,0 +1,97 @@
+"""How a picture fits into the memory it may take: tiles and history (no TensorFlow).
+
+The same job on the same budget gives the same plan, so a plan is part of a job's identity.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_BASE_BYTES = 700 * 2**20
+"""TensorFlow and the interpreter, before any weights (measured: 0.66 GiB resident)."""
+_TEMPORARIES = 2.2
+"""Peak bytes of a step over the bytes of its activations: gradients, padded copies, the products
+of the convolutions (measured at 512 and 724 pixels with full-width VGG19: 2.8 KB a pixel)."""
+_WEIGHT_COPIES = 9.0
+"""Bytes held per byte of weights: themselves, and transformed twice for Winograd (2 x 36 / 9)."""
+_IMAGES = 14
+"""Image-sized float32 tensors alive in a step, besides L-BFGS's pairs."""
+_PAIR_SHARE = 0.2
+"""Share of the budget that L-BFGS's pairs may take."""
+_TILES = (1536, 1024, 768, 640, 512, 448, 384, 320, 256, 192, 128)
+_SMALLEST_HISTORY = 2
+
+_IMAGE = 12  # bytes of one (H, W, 3) float32 pixel
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """How one pyramid level is computed."""
+
+    tile: int
+    """Side of the tiles in pixels; 0: in one piece."""
+    history: int
+    """Pairs that L-BFGS keeps."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a network needs: bytes a pixel of activations, and bytes of weights."""
+
+    activation_bytes: float
+    between_bytes: float
+    """A pixel's share of the maps between stages and of the content targets."""
+    weight_bytes: float
+
+    @classmethod
+    def of(
+        cls, layers: Mapping[str, tuple[int, int]], content_layers: tuple[str, ...]
+    ) -> Footprint:
+        """Build from {convolution: (channels in, channels out)} of the layers that run."""
+        activations = between = weights = 0.0
+        for name, (inputs, outputs) in layers.items():
+            positions = 4.0 ** (1 - int(name[5]))  # of one pixel, at this block
+            activations += 4 * outputs * positions
+            weights += 4 * 9 * inputs * outputs
+            if name in ("block2_conv2", "block3_conv4", "block4_conv4"):
+                between += 4 * outputs * positions / 4 * 1.7  # the map, and most of its gradient
+            if name in content_layers:
+                between += 4 * outputs * positions
+        return cls(activations, between, weights)
+
+    def bytes_for(self, pixels: int, tile: int, history: int) -> float:
+        """Return the predicted peak of a step on ``pixels``, in bytes."""
+        fixed = _BASE_BYTES + _WEIGHT_COPIES * self.weight_bytes
+        images = _IMAGE * (2 * history + _IMAGES) * pixels
+        if not tile:
+            return fixed + images + _TEMPORARIES * self.activation_bytes * pixels
+        reads = min(pixels, (tile + 16) ** 2)
+        at_once = _TEMPORARIES * self.activation_bytes * reads
+        return fixed + images + at_once + self.between_bytes * pixels
+
+
+def plan(
+    footprint: Footprint, pixels: int, history: int, budget: float, *, smaller: int = 0
+) -> MemoryPlan:
+    """Choose tiles and history for an image of ``pixels`` within ``budget`` bytes.
+
+    ``smaller``: how often memory ran out before in spite of the plan; each asks for the next
+    smaller tile. The smallest tile is taken even where the prediction exceeds the budget.
+    """
+    fits = int(_PAIR_SHARE * budget / (2 * _IMAGE * pixels))
+    history = max(min(history, fits), min(history, _SMALLEST_HISTORY))
+    options = [
+        tile for tile in (0, *_TILES) if footprint.bytes_for(pixels, tile, history) <= budget
+    ] or [_TILES[-1]]
+    if smaller:
+        begin = options[0]
+        options = [tile for tile in _TILES if not begin or tile < begin] or [_TILES[-1]]
+        options = options[min(smaller, len(options)) - 1 :]
+    return MemoryPlan(options[0], history)
+
+
+def default_budget() -> float:
+    """Return half of the machine's memory in bytes."""
+    return 0.5 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
