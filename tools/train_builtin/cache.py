@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from typing import Any
@@ -62,6 +63,11 @@ def load(folder: str, plan: Plan, workers: int = 1) -> Images:
         draw_all(folder, plan, workers)
         with open(mark, "w", encoding="utf-8") as file:
             file.write(wanted)
+    return opened_images(folder)
+
+
+def opened_images(folder: str) -> Images:
+    """Map the drawn images of ``folder`` into memory."""
     names = ("textures", "painted", "clean", "maps", "media")
     return Images(*[np.load(os.path.join(folder, f"{n}.npy"), mmap_mode="r") for n in names])
 
@@ -75,25 +81,29 @@ def drawn(mark: str, wanted: str) -> bool:
 
 
 def draw_all(folder: str, plan: Plan, workers: int) -> None:
-    """Draw every image of ``plan`` into .npy files, with ``workers`` processes."""
+    """Draw every image of ``plan`` into .npy files, with ``workers`` processes (0: in this one)."""
 
     def opened(name: str, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
         path = os.path.join(folder, f"{name}.npy")
         return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
 
+    def drawn_by(draw: Any, count: int) -> Iterator[Any]:
+        jobs = [(plan, index) for index in range(count)]
+        if not workers:
+            yield from map(draw, jobs)
+            return
+        with get_context("spawn").Pool(workers) as pool:
+            yield from pool.imap(draw, jobs, chunksize=16)
+
     shape = (plan.size, plan.size, 3)
-    context = get_context("spawn")
-    with context.Pool(workers) as pool:
-        store = opened("textures", (plan.textures, *shape))
-        jobs = [(plan, i) for i in range(plan.textures)]
-        for index, image in enumerate(pool.imap(draw_texture, jobs, chunksize=16)):
-            store[index] = image
-        painted, clean, maps = (
-            opened(name, (plan.scenes, *shape)) for name in ("painted", "clean", "maps")
-        )
-        media = opened("media", (plan.scenes,))
-        jobs = [(plan, i) for i in range(plan.scenes)]
-        for index, drawn in enumerate(pool.imap(draw_scene, jobs, chunksize=16)):
-            painted[index], clean[index], maps[index], media[index] = drawn
+    store = opened("textures", (plan.textures, *shape))
+    for index, image in enumerate(drawn_by(draw_texture, plan.textures)):
+        store[index] = image
+    painted, clean, maps = (
+        opened(name, (plan.scenes, *shape)) for name in ("painted", "clean", "maps")
+    )
+    media = opened("media", (plan.scenes,))
+    for index, drawn_scene in enumerate(drawn_by(draw_scene, plan.scenes)):
+        painted[index], clean[index], maps[index], media[index] = drawn_scene
     for array in (store, painted, clean, maps, media):
         array.flush()

@@ -75,6 +75,7 @@ def whitened(
     *,
     power: float = 1.0,
     floor: float = 0.02,
+    patches: int = 30_000,
     widths: tuple[int, ...] = layout.WIDTHS,
 ) -> Weights:
     """Return untrained weights that fit the data: random directions of whitened patches.
@@ -90,15 +91,15 @@ def whitened(
     for name, before, after in layout.layers(widths):
         if name.endswith("conv1") and weights:
             x = pool(x, pooling)
-        patches = sample_patches(x.numpy(), rng, 30_000)
-        mean = patches.mean(0)
-        values, vectors = np.linalg.eigh(np.cov(patches.T))
+        seen = sample_patches(x.numpy(), rng, patches)
+        mean = seen.mean(0)
+        values, vectors = np.linalg.eigh(np.cov(seen.T))
         values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
         count = min(len(values), 2 * after)
         gain = (values[:count] + floor * values.mean()) ** (-power / 2)
         basis, _ = np.linalg.qr(rng.standard_normal((max(count, after),) * 2))
         flat = (vectors[:, :count] * gain) @ basis[:count, :after]
-        flat /= ((patches - mean) @ flat).std(0)
+        flat /= ((seen - mean) @ flat).std(0)
         kernel = flat.reshape(3, 3, before, after).astype(np.float32)
         bias = (-mean @ flat).astype(np.float32)
         x = tf.nn.relu(tf.nn.conv2d(x, kernel, 1, "SAME") + bias)

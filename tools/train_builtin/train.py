@@ -27,6 +27,9 @@ class Settings:
     decay: float = 0.02
     pooling: str = "max"
     whitening: float = 1.0
+    widths: tuple[int, ...] = layout.WIDTHS
+    measured: int = 96  # textures, and half as many scenes, that fit the start
+    patches: int = 30_000
     checkpoint_s: float = 90.0
 
 
@@ -59,15 +62,17 @@ class Training:
     ) -> None:
         self.images, self.plan, self.settings = images, plan, settings
         tf.keras.utils.set_random_seed(plan.seed)
-        first = batches.batch(images, plan, 10**6, 96, 48)
+        first = batches.batch(images, plan, 10**6, settings.measured, settings.measured // 2)
         start = whitened(
             first.pictures,
             np.random.default_rng([plan.seed, 5]),
             settings.pooling,
             power=settings.whitening,
+            patches=settings.patches,
+            widths=settings.widths,
         )
         self.features = Features(start, settings.pooling)
-        self.heads = tasks.Heads(plan.classes)
+        self.heads = tasks.Heads(plan.classes, settings.widths)
         self.optimizer = tf.keras.optimizers.AdamW(
             Rate(settings), weight_decay=settings.decay, beta_2=0.98, global_clipnorm=5.0
         )
@@ -119,9 +124,9 @@ class Training:
 
     def weights(self) -> layout.Weights:
         """Return the trained convolutions, normalisation folded in."""
-        return self.features.folded(
-            batches.batch(self.images, self.plan, 10**6 + 1, 96, 96).pictures
-        )
+        count = self.settings.measured
+        last = batches.batch(self.images, self.plan, 10**6 + 1, count, count)
+        return self.features.folded(last.pictures)
 
     def export(self, path: str) -> str:
         """Write the file of the features; return its sha256."""
