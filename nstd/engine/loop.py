@@ -28,20 +28,21 @@ class DeviceLoop:
 
     def __init__(self, objective: Objective, optimizer: Adam | LBFGS) -> None:
         self._objective, self._optimizer = objective, optimizer
-        self._traced: Any = None
+        self._traced: dict[tuple[int, bool], Any] = {}
 
     def __call__(
         self, common: Common, memory: Memory, targets: Targets, count: int
     ) -> tuple[Common, Memory, tf.Tensor]:
         """Return the state and the terms of each step taken: (steps, 4, B)."""
         arguments = (common, memory, targets)
-        if self._traced is None:
-            self._traced = tf.function(
+        regions = targets.regions  # a mask makes another graph
+        if regions not in self._traced:
+            self._traced[regions] = tf.function(
                 self._steps,
                 input_signature=[*tf.nest.map_structure(_any_size, arguments), _COUNT],
                 autograph=False,
             )
-        state, history = self._traced(*arguments, tf.constant(count))
+        state, history = self._traced[regions](*arguments, tf.constant(count))
         return state[0], state[1], history
 
     def _steps(

@@ -30,6 +30,11 @@ class Targets(NamedTuple):
     weights: dict[str, tf.Tensor]
     """``content``, ``style``, ``tv``, ``range`` and ``style.<layer>``: scalars."""
 
+    @property
+    def regions(self) -> tuple[int, bool]:
+        """How many regions there are, and whether masks say where: what a graph is traced for."""
+        return max(map(len, self.style.values())), bool(self.shares)
+
 
 class Terms(NamedTuple):
     """The objective's weighted terms, (B,) each."""
