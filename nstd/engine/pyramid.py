@@ -38,7 +38,12 @@ def fit(height: int, width: int, long_side: int) -> tuple[int, int]:
 
 
 def level_sizes(height: int, width: int, smallest: int) -> list[tuple[int, int]]:
-    """Return (height, width) from coarse to fine by sqrt(2), the longest side from ``smallest``."""
+    """Return (height, width) from coarse to fine by sqrt(2), the longest side from ``smallest``.
+
+    No side is shorter than 16 pixels, which leave one position after four poolings: a narrower
+    picture is stretched while it is painted.
+    """
+    height, width = max(16, height), max(16, width)
     longest = max(height, width)
     count = 1 + max(0, math.floor(2 * math.log2(longest / smallest) + 1e-9))
     coarse = [fit(height, width, round(longest / 2 ** (i / 2))) for i in range(count - 1, 0, -1)]

@@ -272,8 +272,11 @@ class Run:
         thin = max(1, -(-len(self.history) // _HISTORY))
         best = min((losses for _, losses in self.history), key=lambda each: each.total)
         final = best if self.params.keep == "best" else self.history[-1][1]
+        image = self._outcome(common)
+        if image.shape[1:3] != self.content.shape[:2]:  # too narrow for the network
+            image = tf.image.resize(image, self.content.shape[:2], "area")
         return Result(
-            pixels=to_pixels(self._outcome(common)),
+            pixels=to_pixels(image),
             losses=final,
             history=self.history[::thin],
             steps=sum(self.steps_run),
