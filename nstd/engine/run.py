@@ -112,8 +112,8 @@ class Run:
         """Return the image that a level hands on: the last, the best or the averaged one."""
         if self.params.keep == "best":
             return common.best
-        if self.params.keep == "average" and self.params.average:
-            taken = float(common.step)
+        taken = int(common.step)
+        if self.params.keep == "average" and self.params.average and taken:
             return common.average / (1.0 - self.params.average**taken)
         return common.image
 
@@ -181,8 +181,11 @@ class Run:
             )
         self.notes.append(f"Step {step}: the loss ran away; rolled back and halved the step.")
         best = tf.where(tf.math.is_finite(common.best), common.best, tf.zeros_like(common.best))
+        taken = len(self.level_losses)
+        average = best * (1.0 - self.params.average**taken)  # as if it had been there all along
         fresh = start(best, float(common.scale) / 2.0)
-        return fresh._replace(step=tf.constant(len(self.level_losses))), self.optimizer.init(best)
+        fresh = fresh._replace(step=tf.constant(taken), average=average)
+        return fresh, self.optimizer.init(best)
 
     # --- telling -----------------------------------------------------------------------------
 
