@@ -273,8 +273,9 @@ class Run:
 
     def _result(self, common: Common) -> Result:
         thin = max(1, -(-len(self.history) // _HISTORY))
-        best = min((losses for _, losses in self.history), key=lambda each: each.total)
-        final = best if self.params.keep == "best" else self.history[-1][1]
+        finest = [losses for _, losses in self.history[-len(self.level_losses) :]]
+        best = min(finest, key=lambda each: each.total)
+        final = best if self.params.keep == "best" else finest[-1]
         image = self._outcome(common)
         if image.shape[1:3] != self.content.shape[:2]:  # too narrow for the network
             image = tf.image.resize(image, self.content.shape[:2], "area")
