@@ -75,24 +75,33 @@ def style_loss(
     ``gram``: mean((G-G*)²); ``moments``: the same of the covariances plus mean((m-m*)²);
     ``wasserstein``: the squared 2-Wasserstein distance of the two Gaussians. Relative: each term
     over the mean square (the mean variance, for means) of the target, so that it is a number
-    without unit, independent of width and activation scale.
+    without unit, independent of width and activation scale. A target that hardly varies (a plain
+    colour, a single position) is taken to vary by 1e-4 of its second moment.
     """
     relative = normalization == "relative"
     if statistic == "gram":
         return _mean_square(got.gram, target.gram, relative=relative)
     variance = tf.reduce_mean(tf.linalg.diag_part(target.covariance), 1) + _TINY
+    variance += _FLAT * tf.reduce_mean(tf.linalg.diag_part(target.gram), 1)
     mean = tf.reduce_mean(tf.math.squared_difference(got.mean, target.mean), 1)
     if relative:
         mean = mean / variance
     if statistic == "moments":
-        return mean + _mean_square(got.covariance, target.covariance, relative=relative)
+        floor = _FLAT * tf.reduce_mean(tf.square(target.gram), (1, 2))
+        return mean + _mean_square(
+            got.covariance, target.covariance, relative=relative, floor=floor
+        )
     spread = _bures(got.covariance, target.covariance)
     return mean + (spread / variance if relative else spread)
 
 
-def _mean_square(got: tf.Tensor, target: tf.Tensor, *, relative: bool) -> tf.Tensor:
+def _mean_square(
+    got: tf.Tensor, target: tf.Tensor, *, relative: bool, floor: tf.Tensor | float = 0.0
+) -> tf.Tensor:
     loss = tf.reduce_mean(tf.math.squared_difference(got, target), (1, 2))
-    return loss / (tf.reduce_mean(tf.square(target), (1, 2)) + _TINY) if relative else loss
+    if not relative:
+        return loss
+    return loss / (tf.reduce_mean(tf.square(target), (1, 2)) + floor + _TINY)
 
 
 def _bures(got: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
@@ -144,3 +153,6 @@ def range_loss(images: tf.Tensor) -> tf.Tensor:
 
 
 _TINY = 1e-12
+_FLAT = 1e-4
+"""Least variance of a style, as a share of its second moment: without it a plain colour as a style
+gives losses of 1e14, which are rounding errors."""
