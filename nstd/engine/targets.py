@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -79,15 +80,12 @@ class StyleCache:
     def _read(self, key: str, layers: Sequence[str]) -> LayerMoments | None:
         if self._folder is None:
             return None
+        path = os.path.join(self._folder, key + ".npz")
         try:
-            with np.load(os.path.join(self._folder, key + ".npz"), allow_pickle=False) as archive:
-                return {
-                    layer: Moments(
-                        tf.constant(archive[f"{layer}/mean"]), tf.constant(archive[f"{layer}/gram"])
-                    )
-                    for layer in layers
-                }
-        except (OSError, ValueError, KeyError, EOFError):
+            # numpy leaves a damaged file open, unless the file is ours
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+                return {layer: _stored(archive, layer) for layer in layers}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 
     def _write(self, key: str, found: LayerMoments) -> None:
@@ -105,6 +103,15 @@ class StyleCache:
         except OSError:  # a cache that cannot be written only costs time
             if os.path.exists(temporary):
                 os.unlink(temporary)
+
+
+def _stored(archive: Any, layer: str) -> Moments:
+    """Return a layer's moments; ValueError when they cannot be what was written."""
+    mean, gram = archive[f"{layer}/mean"], archive[f"{layer}/gram"]
+    fits = mean.ndim == 2 and gram.shape == (*mean.shape, mean.shape[1])
+    if not fits or mean.dtype != np.float32 or not np.isfinite(gram).all():
+        raise ValueError(layer)
+    return Moments(tf.constant(mean), tf.constant(gram))
 
 
 class TargetMaker:
