@@ -139,16 +139,21 @@ class TargetMaker:
         )
 
     def _style_targets(self, level: PyramidLevel, reader: Reader) -> dict[str, tuple[Moments, ...]]:
-        each = [self._moments(style, level, reader) for style in self._styles]
-        if self._masked:
-            return {layer: tuple(found[layer] for found in each) for layer in self._style_layers}
-        shares = [style.weight for style in self._styles]
-        shares = [share / sum(shares) for share in shares]
-        return {layer: (_blend([e[layer] for e in each], shares),) for layer in self._style_layers}
+        regions = [
+            [(style.weight, self._moments(style, level, reader)) for style in styles]
+            for styles in self._regions()
+        ]
+        return {
+            layer: tuple(_blend([(w, found[layer]) for w, found in each]) for each in regions)
+            for layer in self._style_layers
+        }
 
-    @property
-    def _masked(self) -> bool:
-        return any(style.mask is not None for style in self._styles)
+    def _regions(self) -> list[list[StyleImage]]:
+        """Return the styles by where they apply: those that share a mask are blended there."""
+        regions: dict[int, list[StyleImage]] = {}
+        for style in self._styles:
+            regions.setdefault(id(style.mask), []).append(style)
+        return list(regions.values())
 
     def _moments(self, style: StyleImage, level: PyramidLevel, reader: Reader) -> LayerMoments:
         if self._params.squeeze:
@@ -179,8 +184,9 @@ class TargetMaker:
         return self._cache.get(key, self._style_layers, compute)
 
     def _shares(self, level: PyramidLevel) -> dict[str, tuple[tf.Tensor, ...]]:
-        """Return each style's mask at each layer's size; the last unmasked style fills the rest."""
-        if not self._masked:
+        """Return each region's mask at each layer's size; styles without one fill the rest."""
+        masks = [styles[0].mask for styles in self._regions()]
+        if all(mask is None for mask in masks):
             return {}
         shares = {}
         for layer in self._style_layers:
@@ -188,19 +194,20 @@ class TargetMaker:
             size = (level.height // stride, level.width // stride)
             rest = tf.ones((1, *size, 1))
             found: list[tf.Tensor | None] = []
-            for style in self._styles:
-                mask = None
-                if style.mask is not None:
-                    mask = tf.image.resize(style.mask[None, ..., None], size, "area")
-                    rest = tf.nn.relu(rest - mask)
-                found.append(mask)
-            shares[layer] = tuple(rest if mask is None else mask for mask in found)
+            for mask in masks:
+                small = None
+                if mask is not None:
+                    small = tf.image.resize(mask[None, ..., None], size, "area")
+                    rest = tf.nn.relu(rest - small)
+                found.append(small)
+            shares[layer] = tuple(rest if small is None else small for small in found)
         return shares
 
 
-def _blend(parts: Sequence[Moments], shares: Sequence[float]) -> Moments:
+def _blend(parts: Sequence[tuple[float, Moments]]) -> Moments:
     """Return the weighted mean of first and second moments: the moments of the mixed pixels."""
+    total = sum(weight for weight, _ in parts)
     return Moments(
-        tf.add_n([share * part.mean for part, share in zip(parts, shares, strict=True)]),
-        tf.add_n([share * part.gram for part, share in zip(parts, shares, strict=True)]),
+        tf.add_n([weight / total * part.mean for weight, part in parts]),
+        tf.add_n([weight / total * part.gram for weight, part in parts]),
     )
