@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import os
 from dataclasses import dataclass, field
 
 from nstd.errors import InputError, NstdError, SidecarError, UnsupportedError
-from nstd.jobs import settings
 from nstd.jobs.folder_view import FolderView
 from nstd.jobs.inputs import InboxFile, JobInput, LibraryStyle, Role
 from nstd.jobs.library import find_style
@@ -78,11 +78,7 @@ def make_spec(
     """Return the spec of a job whose files are all here."""
     own = [style for style, _ in styles if isinstance(style, LibraryStyle)]
     single = own[0] if len(styles) == len(own) == 1 else None
-    params = settings.resolve(
-        sidecar.settings if sidecar else {},
-        single.settings if single else {},
-        view.rules.defaults,
-    )
+    params = view.params(single, sidecar.settings if sidecar else None)
     return JobSpec(
         content=content.name,
         styles=tuple(
@@ -170,12 +166,21 @@ class _Search:
         for entry in self.ask.sidecar.styles:
             style: InboxFile | LibraryStyle | None
             if is_image_name(entry.image):
-                style = self._image("style", entry.image)
+                style = self._library_image(entry.image) or self._image("style", entry.image)
             else:
                 style = self._library_style(entry.image)
             if style is not None:
                 styles.append((style, entry.weight))
         return styles
+
+    def _library_image(self, name: str) -> LibraryStyle | None:
+        """Return the library style whose only image has that name, where no file beside does."""
+        if self.view.image(name) is not None:
+            return None
+        style = find_style(name.rpartition(".")[0], self.view.library)
+        if style is None or [os.path.basename(path) for path in style.images] != [name]:
+            return None
+        return style
 
     def _library_style(self, name: str) -> LibraryStyle:
         style = find_style(name, self.view.library)

@@ -95,7 +95,7 @@ class FolderGroup:
         for file in self.view.files:
             if not file.settled or file.taken or self.view.kind(file) == "sidecar":
                 continue
-            if refusal(file.name):
+            if _refusal(file):
                 self._fail([file], _refused(file))
             elif limit is not None and file.size > limit:
                 # Not a job: to copy it into the spool is what the limit is there to prevent.
@@ -125,7 +125,7 @@ class FolderGroup:
             self.ignored.append(file)
             self._placed.add(file.name)
             return None
-        if refusal(file.name):
+        if _refusal(file):
             return Ask(file, blank, error=_refused(file))
         ask = resolve(self.view, file, sidecar)
         # Its old files are left to others: a new sidecar may name them, too.
@@ -261,9 +261,16 @@ class FolderGroup:
 # --- sentences -------------------------------------------------------------------------------
 
 
+def _refusal(file: InboxFile) -> str | None:
+    why = refusal(file.name)
+    if why is None and refusal(file.folder):
+        return "the name of its folder is not valid UTF-8, or holds a control character"
+    return why
+
+
 def _refused(file: InboxFile) -> UnsafeFileError:
     return UnsafeFileError(
-        f"'{shown(file.name)}' is refused: {refusal(file.name)}.",
+        f"'{shown(file.path)}' is refused: {_refusal(file)}.",
         "Give it another name, and put it into the inbox again.",
     )
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from nstd.engine.params import StyleParams
+from nstd.jobs import settings
 from nstd.jobs.inputs import InboxFile, LibraryStyle, Role, Rules
 from nstd.jobs.library import find_style
 from nstd.jobs.roles import Kind, Part, part_of
@@ -34,6 +37,7 @@ class FolderView:
                 self._by_name.setdefault(folded(file.name), file)
         self._exact = {file.name: file for file in self.files}
         self.style = self._style_of_folder()
+        self._plain_params: dict[str | None, StyleParams] = {}
 
     def _style_of_folder(self) -> LibraryStyle | None:
         """Return the style that the folder is named after: the innermost name that is a style's."""
@@ -51,6 +55,18 @@ class FolderView:
             return self.style
         missing = LibraryStyle(name, (), problem="it is not in the library")
         return find_style(name, self.library) or missing
+
+    def params(
+        self, style: LibraryStyle | None, given: Mapping[str, Any] | None = None
+    ) -> StyleParams:
+        """Return a job's parameters; without a sidecar they are the same for all of a style."""
+        own, defaults = style.settings if style else {}, self.rules.defaults
+        if given:
+            return settings.resolve(given, own, defaults)
+        key = style.name if style else None
+        if key not in self._plain_params:
+            self._plain_params[key] = settings.resolve({}, own, defaults)
+        return self._plain_params[key]
 
     def kind(self, file: InboxFile) -> Kind:
         """Return what the file's name says that it is."""

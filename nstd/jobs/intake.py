@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from nstd.errors import TransientError
 from nstd.jobs.inputs import InboxFile
-from nstd.jobs.publish import CHUNK, call, copy_new, guard, sync_folder
+from nstd.jobs.publish import CHUNK, call, copy_new, guard, storage_error, sync_folder
 from nstd.jobs.taken import Taken
 from nstd.jobs.text import shown
 
@@ -58,9 +58,7 @@ def opened(folder: int, file: InboxFile) -> Iterator[int]:
     try:
         descriptor = call("open", os.open, file.name, FILE_FLAGS, dir_fd=folder)
     except OSError as error:
-        if error.errno in _GONE:
-            raise _changed(file) from error
-        raise
+        raise _unopened(file, error) from error
     try:
         _check(descriptor, file)
         yield descriptor
@@ -80,6 +78,11 @@ def _changed(file: InboxFile) -> ChangedError:
         f"'{shown(file.path)}' has changed while it was being taken in.",
         "It is taken in once it has been quiet for a while.",
     )
+
+
+def _unopened(file: InboxFile, error: OSError) -> TransientError:
+    """Say that it is this file that resists, not the spool."""
+    return _changed(file) if error.errno in _GONE else storage_error(file.path, error)
 
 
 def is_same(file: InboxFile, found: os.stat_result) -> bool:
@@ -114,9 +117,7 @@ def _folder_of(root: str, folder: str, file: InboxFile) -> Iterator[int]:
         try:
             here = stack.enter_context(beneath(root, folder))
         except OSError as error:
-            if error.errno in _GONE:
-                raise _changed(file) from error
-            raise
+            raise _unopened(file, error) from error
         yield here
 
 

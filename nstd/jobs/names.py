@@ -12,7 +12,7 @@ import unicodedata
 from fnmatch import translate
 from typing import Literal
 
-from nstd.jobs.text import folded, shown
+from nstd.jobs.text import folded, is_plain, shown
 from nstd.photo.names import is_image_name
 
 __all__ = ["NameClass", "classify", "folded", "is_sidecar_name", "refusal", "shown"]
@@ -154,6 +154,8 @@ def is_sidecar_name(name: str) -> bool:
 
 def refusal(name: str) -> str | None:
     """Say why a file is refused for its name alone, or None: any other UTF-8 is fine."""
+    if is_plain(name):
+        return None
     if any("\ud800" <= char <= "\udfff" for char in name):
         return "its name is not valid UTF-8"
     if any(unicodedata.category(char) == "Cc" for char in name):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from nstd.jobs.names import SIDECAR_EXTENSIONS
@@ -26,11 +26,11 @@ class Part:
     """What the files of one job have in common, and the result's name."""
     number: int = 1
     """Of a style: ``beach.style2.jpg`` is the second."""
+    key: str = field(init=False)
+    """The stem as case-insensitive clients see it."""
 
-    @property
-    def key(self) -> str:
-        """The stem as case-insensitive clients see it."""
-        return folded(self.stem)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", folded(self.stem))
 
 
 def part_of(name: str) -> Part:

@@ -10,12 +10,19 @@ _TRICKS = frozenset(
 )
 
 
+def is_plain(name: str) -> bool:
+    """Whether a name holds nothing but printable ASCII, as almost all do: the quick way."""
+    return name.isascii() and name.isprintable()
+
+
 def shown(name: str) -> str:
     r"""Return a name that is safe in a log, a terminal, a page or a report.
 
     Control characters, direction marks and bytes that are not UTF-8 become escapes (``\n``,
     ``\u202e``, ``\xff``); everything else, emoji included, stays.
     """
+    if is_plain(name):
+        return name
     return "".join(_shown_char(char) for char in name)
 
 
@@ -29,4 +36,6 @@ def _shown_char(char: str) -> str:
 
 def folded(name: str) -> str:
     """Return the key under which case-insensitive and normalizing clients see a name."""
+    if name.isascii():
+        return name.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

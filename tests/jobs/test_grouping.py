@@ -120,7 +120,7 @@ def test_a_known_kind_that_cannot_be_read_fails_with_the_remedy(folder: str) -> 
     assert "export" in candidate.error.remedy
 
 
-@pytest.mark.parametrize("name", ["a\nb.jpg", "\udcff.png", "a\x1b.content.jpg"])
+@pytest.mark.parametrize("name", ["a\nb.jpg", "\udcff.png", "a\x1b.content.jpg", "x\n/a.jpg"])
 def test_hostile_names_fail_by_name(name: str) -> None:
     candidate = only(sort([name]))
     assert isinstance(candidate.error, UnsafeFileError)
@@ -252,6 +252,17 @@ def test_names_are_matched_as_clients_spell_them() -> None:
 def test_one_file_may_be_content_and_style() -> None:
     candidate = only(sort(["a.jpg", "x.yaml"], {"x.yaml": b"content: a.jpg\nstyle: a.jpg"}))
     assert names(candidate) == ["a.jpg", "x.yaml"]
+
+
+def test_a_library_style_may_be_named_by_its_image() -> None:
+    files, texts = ["a.jpg", "a.yaml"], {"a.yaml": b"style: pic.png"}
+    library = {"pic": LibraryStyle("pic", ("/styles/pic.png",))}
+    spec = only(sort(files, texts, library=library)).spec
+    assert spec is not None
+    assert spec.styles == (StyleChoice("pic", library=True),)
+    beside = only(sort([*files, "pic.png"], texts, library=library)).spec
+    assert beside is not None
+    assert beside.styles == (StyleChoice("pic.png"),)
 
 
 def test_a_sidecar_waits_for_what_is_being_written() -> None:
