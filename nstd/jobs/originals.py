@@ -41,7 +41,7 @@ def _plan(job_dir: str) -> dict[str, str]:
         with open(os.path.join(job_dir, PLAN_FILE), "rb") as file:
             plan: dict[str, str] = json.load(file)
             return plan
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # none yet, or damaged: chosen anew
         return {}
 
 

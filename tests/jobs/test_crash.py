@@ -118,7 +118,9 @@ def test_a_crash_at_any_call_across_file_systems_is_no_worse(memory: Path, tmp_p
 
 
 def test_a_second_crash_while_recovering_is_no_worse(memory: Path) -> None:
-    for first, second in itertools.product(range(20, 420, 3 * EVERY), range(1, 40, EVERY // 2 + 1)):
+    firsts = range(20, 420, max(3 * EVERY, 20))
+    seconds = range(1, 40, max(EVERY // 2, 3))
+    for first, second in itertools.product(firsts, seconds):
         house = House(memory / f"{first}-{second}")
         house.furnish()
         live(house, crash_from(first))
