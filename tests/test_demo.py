@@ -40,14 +40,13 @@ def said(console: Console) -> str:
 @pytest.mark.usefixtures("quick")
 def test_picture_report_and_metrics_are_where_it_says(tmp_path: Path, console: Console) -> None:
     assert demo.run(tmp_path / "demo", device="cpu", console=console) == 0
-    words = said(console).split()
-    picture = Path(words[words.index("picture") + 1])
-    with Image.open(picture) as image:
+    _, _, places = said(console).partition("Done")
+    where = dict(line.split() for line in places.splitlines() if len(line.split()) == 2)
+    with Image.open(where["picture"]) as image:
         assert image.format == "JPEG"
-    report = json.loads(Path(words[words.index("report") + 1]).read_text())
+    report = json.loads(Path(where["report"]).read_text())
     assert report["inputs"][0]["name"] == demo.PHOTO
-    metrics = Path(words[words.index("metrics") + 1]).read_text()
-    assert 'nstd_jobs_total{outcome="done"} 1.0' in metrics
+    assert 'nstd_jobs_total{outcome="done"} 1.0' in Path(where["metrics"]).read_text()
     assert (tmp_path / "demo" / "originals" / demo.STYLE / demo.PHOTO).exists()
     assert not (tmp_path / "demo" / "state" / "listen").exists()  # the daemon has gone
 
