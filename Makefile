@@ -39,7 +39,8 @@ unit: $(READY)
 flood-test: $(READY)  ## 1,000 photographs at once, each painted exactly once (NSTD_FLOOD=100: fewer)
 	$(PYTEST) -m slow tests/flood
 
-format: $(READY)  ## Format the code and mend what the linter can mend
+format: $(READY)  ## Format the code, mend what the linter can, write the documents' tables
+	$(BIN)/python -m tools.write_docs
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
