@@ -7,7 +7,8 @@ READY := $(VENV)/.nstd-ready
 PYTEST = $(BIN)/python -m pytest -rs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types layers unit clean flood-test
+.PHONY: help setup demo test lint format types layers unit clean \
+  flood-test crash-test hostile-test resume-test
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -38,6 +39,17 @@ unit: $(READY)
 
 flood-test: $(READY)  ## 1,000 photographs at once, each painted exactly once (NSTD_FLOOD=100: fewer)
 	$(PYTEST) -m slow tests/flood
+
+crash-test: $(READY)  ## Killed, or refused by the disk, at every file-system call: nothing lost or torn
+	NSTD_CRASH_EVERY=1 NSTD_CRASHES=all $(PYTEST) --timeout 3600 --durations 5 \
+	  tests/jobs/test_crash.py tests/service/test_crashes.py tests/workers/test_task_crash.py
+
+resume-test: $(READY)  ## The real engine, killed while it paints, goes on to the identical picture
+	$(PYTEST) -m slow tests/workers
+
+hostile-test: $(READY)  ## Bombs, lies and mutated pictures (NSTD_FUZZ=100000: more; NSTD_SEED: others)
+	$(PYTEST) tests/hostile
+	$(BIN)/python -m tests.hostile.images.fuzz $${NSTD_FUZZ:-10000} $${NSTD_SEED:-1}
 
 format: $(READY)  ## Format the code, mend what the linter can, write the documents' tables
 	$(BIN)/python -m tools.write_docs
