@@ -14,6 +14,8 @@ from nstd.service.snapshot import RunningJob, Snapshot
 MAX_STATUS = 400
 """Characters of a STATUS line: ``systemctl status`` shows one line."""
 
+STATE_WAIT_S, NEWS_WAIT_S = 2.0, 0.1
+
 
 class Notifier:
     """Sends to ``$NOTIFY_SOCKET``; without one, every call does nothing."""
@@ -74,6 +76,8 @@ class Notifier:
             contextlib.suppress(OSError),
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock,
         ):
+            # A receiver that does not read must not hold the loop up; states matter more than news.
+            sock.settimeout(STATE_WAIT_S if "=1" in lines[0] else NEWS_WAIT_S)
             sock.connect(address)
             sock.sendall("\n".join(lines).encode())
 

@@ -109,6 +109,13 @@ def test_a_supervisor_that_went_away_stops_nothing(tmp_path: Path) -> None:
     Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready("up")
 
 
+def test_a_receiver_that_does_not_read_holds_nothing_up(systemd: socket.socket) -> None:
+    speaker = notifier(systemd)
+    for number in range(15):  # more than a queue of datagrams holds (net.unix.max_dgram_qlen)
+        speaker.status(f"line {number}")
+    assert received(systemd) == ["STATUS=line 0"]
+
+
 def test_the_status_line_says_percent_and_eta() -> None:
     job = RunningJob("a", "portrait.jpg", "s", "w0", "optimize", 0.0, step=34, steps=100, eta_s=41)
     snap = Snapshot(
