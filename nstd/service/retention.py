@@ -7,6 +7,7 @@ failed folder loses only folders that bear a job's id.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import stat
@@ -22,7 +23,8 @@ from nstd.service.logs import logger
 EVERY_S = 3600.0
 SLICE_S = 0.05
 DAY_S = 86_400.0
-OUR_REPORT = re.compile(rb'\{\s*"report":\s*\d+,\s*"job":\s*"')
+OUR_KEYS = {"report", "job", "inputs", "parameters"}
+MAX_REPORT_BYTES = 16 * 2**20
 JOB_FOLDER = re.compile(r".+-\d{8}-\d{6}-[0-9a-z]{6}")
 
 Task = Iterator[None]
@@ -105,10 +107,12 @@ def _tidy_reports(outbox: str, before: float) -> Task:
 
 def _is_our_report(folder: int, name: str) -> bool:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         descriptor = os.open(name, flags, dir_fd=folder)
         try:
-            return OUR_REPORT.match(os.read(descriptor, 200)) is not None
+            with open(descriptor, "rb", closefd=False) as file:
+                report = json.loads(file.read(MAX_REPORT_BYTES))
+            return isinstance(report, dict) and report.keys() >= OUR_KEYS
         finally:
             os.close(descriptor)
     return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -143,14 +144,20 @@ class Bench:
         startup.make_folders(config)
         clock = SteadyClock(lambda: self.at, lambda: self.at)
         daemon = Daemon(config, executor=self.executor, reload=self.config, clock=clock)
-        daemon.start()
+        try:
+            daemon.start()
+        except BaseException:
+            daemon.house.ledger.close()
+            daemon.wake.close()
+            raise
         return daemon
 
     def restart(self, *, crash: bool = False) -> None:
         """Begin anew on the same folders, as after a stop or a kill."""
         if crash:
             self.daemon.house.ledger.close()
-            self.daemon.wake.close()
+            with contextlib.suppress(OSError):  # dead already, in the middle of a start
+                self.daemon.wake.close()
         else:
             self.stop()
         self.executor = PretendedWorkers()

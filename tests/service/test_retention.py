@@ -12,7 +12,7 @@ from nstd.service import places
 from nstd.service.retention import DAY_S, EVERY_S, Retention
 from tests.service.kit import Bench
 
-REPORT = '{\n  "report": 1,\n  "job": "20250131-235959-k3v7q2",\n  "inputs": []\n}\n'
+REPORT = '{"picture": {}, "report": 1, "job": "j", "inputs": [], "parameters": {}}'
 
 
 def aged(path: Path, days: float, now: float, text: str = "x") -> Path:
