@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -235,3 +237,34 @@ def test_the_time_is_the_spools_clock(house: House) -> None:
     job = admitted(house, {"starry/a.jpg": b"photograph"})
     assert job.admitted == NOW
     assert job.id.startswith("20010909-014640-")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Give a file system of one megabyte, where this user may mount one."""
+    place = tmp_path / "small"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this user may not mount a small file system")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_disk_that_is_really_full_leaves_everything_as_it_was(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    house = House(tmp_path / "root", small_disk)
+    house.furnish({"starry/large.jpg": b"x" * 2_000_000})
+    house.open()
+    for _again in range(3):
+        with pytest.raises(NoSpaceError):
+            house.admit()
+    assert names(house.inbox) == ["starry/large.jpg"]
+    assert names(house.state / "spool") == []
+    (house.inbox / "starry" / "large.jpg").write_bytes(b"x" * 1000)
+    paint(house, admitted(house, {}))
+    assert names(house.outbox) == ["large.jpg"]
+    house.close()
