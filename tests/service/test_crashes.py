@@ -18,7 +18,7 @@ import pytest
 from nstd.jobs import publish
 from tests.service.kit import PICTURE, Bench
 
-EVERY = 1 if os.environ.get("NSTD_CRASHES") == "all" else 11
+EVERY = 1 if os.environ.get("NSTD_CRASHES") == "all" else 29
 MOST_CALLS = 2_000
 
 
