@@ -33,9 +33,9 @@ class StyleParams:
     preset: str = "standard"
     size: int = 512
     """Long side of the result in pixels."""
-    iterations: int = 200
+    iterations: int = 260
     """Upper limit of optimizer steps over all pyramid levels."""
-    content_weight: float = 1.0
+    content_weight: float = 1.25
     style_weight: float = 20.0
     tv_weight: float = 20.0
     range_weight: float = 30.0
@@ -61,7 +61,7 @@ class StyleParams:
     """Padding of the convolutions: zero, replicate, or replicate in the first one only."""
     preserve_color: PreserveColor = "none"
     seed: int = 0
-    pyramid_min: int = 64
+    pyramid_min: int = 128
     """Long side of the coarsest level; equal to or above ``size``: a single level."""
     coarse_growth: float = 1.25
     """Steps of a level relative to the next finer one: coarse steps are cheap."""
@@ -124,9 +124,9 @@ _TUTORIAL = StyleParams(
 )
 
 PRESETS: dict[str, StyleParams] = {
-    "draft": StyleParams(preset="draft", size=256, iterations=90),
+    "draft": StyleParams(preset="draft", size=256, iterations=100),
     "standard": StyleParams(preset="standard"),
-    "fine": StyleParams(preset="fine", size=1024, iterations=400),
+    "fine": StyleParams(preset="fine", size=1024, iterations=450),
     "tiny": StyleParams(preset="tiny", size=48, iterations=4, pyramid_min=32),
     "tutorial-keras": _TUTORIAL,
     "tutorial-blog": dataclasses.replace(
