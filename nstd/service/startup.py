@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable
 
@@ -36,6 +37,8 @@ def make_folders(config: Config) -> None:
     for name, path in config.folders.by_name().items():
         try:
             publish.make_folder(str(path))
+            if not path.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))  # noqa: TRY301
         except OSError as error:
             raise ConfigError(
                 f"folders.{name} ({path}) cannot be made: {error.strerror}.",

@@ -7,12 +7,15 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from nstd.errors import DeviceError, WeightsError
+from nstd.errors import DeviceError, StorageError, WeightsError
+from nstd.jobs.inputs import Candidate
+from nstd.jobs.job import Job
 from nstd.jobs.ledger import Ledger
-from nstd.service import places, upkeep
+from nstd.service import gathering, places, upkeep
 from nstd.workers.executor import WorkerFailed, WorkerGone
 from tests.service.kit import Bench, refusing
 
@@ -253,6 +256,40 @@ def test_workers_that_die_at_their_start_again_and_again_end_the_daemon(bench: B
         bench.daemon._refuse_hopeless_start()
 
 
+def test_a_job_that_no_worker_has_is_queued_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.style()
+    bench.drop("starry/beach.jpg")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            bench.executor, "submit", lambda _task: (_ for _ in ()).throw(ValueError("boom"))
+        )
+        bench.settle()
+        bench.tick(11.0)
+    bench.tick(11.0)
+    bench.tick(1.0)
+    bench.paint()
+    assert bench.job().state == "done"
+
+
+def test_an_event_that_cannot_be_dealt_with_fails_its_job_and_no_other(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.style()
+    bench.drop("starry/a.jpg")
+    bench.settle()
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            bench.daemon.endings,
+            "begin_delivery",
+            lambda *_: (_ for _ in ()).throw(ValueError("boom")),
+        )
+        bench.executor.finish(bench.job().id)
+        bench.tick(1.0)
+    assert bench.job().state == "failed"
+
+
 # --- the disk ------------------------------------------------------------------------------------
 
 
@@ -337,6 +374,52 @@ def test_what_a_worker_said_is_not_lost_when_the_ledger_cannot_take_it(bench: Be
     for _ in range(3):
         bench.tick(60.0)
     assert bench.job().state == "done"
+
+
+def test_one_file_that_cannot_be_read_waits_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.style()
+    bench.drop("starry/bad.jpg")
+    bench.drop("starry/good.jpg")
+    real = bench.daemon.house.spool.admit
+
+    def admit(candidate: Candidate, *rest: Any) -> Job:
+        if candidate.title == "starry/bad.jpg":
+            raise StorageError("The file system refused 'bad.jpg' (Input/output error).")
+        return real(candidate, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.daemon.house.spool, "admit", admit)
+        bench.settle()
+        bench.paint(3)
+        assert bench.outbox() == ["starry/good.jpg", "starry/good.json"]
+        assert bench.listing("inbox") == ["starry/bad.jpg"]
+        (waiting,) = bench.daemon.upkeep.snapshot.waiting
+        assert "Input/output error" in waiting.reason
+        assert bench.daemon.upkeep.snapshot.state == "ready"
+    bench.tick(60.0)
+    bench.tick(1.0)
+    bench.paint()
+    assert len(bench.outbox()) == 4
+
+
+def test_a_style_library_that_cannot_be_read_stops_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.style()
+    bench.tick()
+
+    def refuse(_path: str) -> None:
+        raise StorageError("The file system refused 'styles' (Input/output error).")
+
+    monkeypatch.setattr(gathering, "scan_library", refuse)
+    bench.drop("starry/a.jpg")
+    bench.tick(10.0)
+    bench.settle()
+    bench.paint()
+    assert bench.job().state == "done"
+    assert any("styles" in note for note in bench.daemon.upkeep.snapshot.notes)
 
 
 def test_too_little_room_pauses_the_queue_before_the_disk_is_full(
