@@ -38,7 +38,7 @@ def make_folders(config: Config) -> None:
         try:
             publish.make_folder(str(path))
             if not path.is_dir():
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))  # noqa: TRY301
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         except OSError as error:
             raise ConfigError(
                 f"folders.{name} ({path}) cannot be made: {error.strerror}.",
