@@ -20,21 +20,28 @@ from nstd.photo.hollow import tiff_is_hollow, webp_is_hollow
 from nstd.photo.metadata import Metadata
 from nstd.photo.png import essential
 from nstd.photo.resize import Pixels
-from nstd.photo.samples import has_alpha, narrow, to_rgb
+from nstd.photo.samples import has_alpha, ink_is_inverted, narrow, to_arrays
 from nstd.photo.structure import HOLLOW, fault
-from nstd.photo.transparency import composite
+from nstd.photo.transparency import fill
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nstd.photo.limits import Limits
 
-_TURNS: Final = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+
+def _as_it_is(stored: Pixels) -> Pixels:
+    return stored
+
+
+_TURNS: Final[dict[int, Callable[[Pixels], Pixels]]] = {
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.swapaxes(0, 1),
+    6: lambda stored: stored[::-1].swapaxes(0, 1),
+    7: lambda stored: stored[::-1, ::-1].swapaxes(0, 1),
+    8: lambda stored: stored[:, ::-1].swapaxes(0, 1),
 }
 """EXIF 2.32, table 6, tag 0x0112: what puts each stored orientation upright."""
 _SIDEWAYS: Final = {_TURNS[orientation] for orientation in (5, 6, 7, 8)}
@@ -81,19 +88,26 @@ def decode(
         check_size(*image.size, limits, name)  # a GIF's first frame may be larger than its screen
         _refuse_hollow(image, data, name)
         exif = _exif(image)
-        turn = _TURNS.get(_orientation(exif))
+        turn = _TURNS.get(_orientation(exif), _as_it_is)
         facts = metadata_.read(exif, image.info)
-        colour, alpha = _split(image, limits, max_side)
-    if turn is not None:
-        colour = colour.transpose(turn)
-        alpha = alpha.transpose(turn) if alpha is not None else None
+        pixels, alpha = _arrays(image, limits, max_side)
+    if alpha is not None:
+        fill(pixels, alpha)
     return Photo(
-        pixels=np.array(colour),
-        alpha=None if alpha is None else np.array(alpha),
+        pixels=np.ascontiguousarray(turn(pixels)),
+        alpha=None if alpha is None else np.ascontiguousarray(turn(alpha)),
         format=format_,
         size=size[::-1] if turn in _SIDEWAYS else size,
         metadata=facts,
     )
+
+
+def mask_of(photo: Photo) -> Pixels:
+    """Return a picture as a mask: (H, W) uint8, its brightness, 0 where it is transparent."""
+    grey = np.asarray(Image.fromarray(photo.pixels).convert("L"))
+    if photo.alpha is None:
+        return np.array(grey)
+    return (grey.astype(np.uint16) * photo.alpha // 255).astype(np.uint8)
 
 
 def decode_mask(data: bytes, limits: Limits, *, name: str = "the mask") -> Pixels:
@@ -101,11 +115,7 @@ def decode_mask(data: bytes, limits: Limits, *, name: str = "the mask") -> Pixel
 
     Its brightness counts, and where it is transparent it is 0. Raises as `decode` does.
     """
-    photo = decode(data, limits=limits, name=name)
-    grey = np.array(Image.fromarray(photo.pixels).convert("L"))
-    if photo.alpha is None:
-        return grey
-    return (grey.astype(np.uint16) * photo.alpha // 255).astype(np.uint8)
+    return mask_of(decode(data, limits=limits, name=name))
 
 
 def _at_least(size: tuple[int, int], long_side: int) -> tuple[int, int]:
@@ -130,15 +140,17 @@ def _orientation(exif: Image.Exif) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _split(
+def _arrays(
     image: Image.Image, limits: Limits, max_side: int | None
-) -> tuple[Image.Image, Image.Image | None]:
-    """Return the opaque sRGB colours and the alpha, reduced where the picture is far larger."""
+) -> tuple[Pixels, Pixels | None]:
+    """Return the sRGB colours and the alpha, reduced where the picture is far larger."""
     icc = image.info.get("icc_profile")
     if not isinstance(icc, bytes) or len(icc) > limits.max_profile_bytes:
         icc = None
-    rgb = to_rgb(_reduced(narrow(image), max_side), icc)
-    return composite(rgb) if rgb.mode == "RGBA" else (rgb, None)
+    inverted = ink_is_inverted(image)
+    pixels, alpha = to_arrays(_reduced(narrow(image), max_side), icc, inverted=inverted)
+    opaque = alpha is None or bool((alpha == 255).all())
+    return pixels, None if opaque else alpha
 
 
 def _reduced(image: Image.Image, max_side: int | None) -> Image.Image:
@@ -148,9 +160,7 @@ def _reduced(image: Image.Image, max_side: int | None) -> Image.Image:
         return image
     if image.mode in {"P", "PA", "1"} or "transparency" in image.info:
         image = image.convert("RGBA" if has_alpha(image) else "RGB")
-    small = image.reduce(factor)
-    small.format = image.format  # the reader's own notes, which a copy loses
-    return small
+    return image.reduce(factor)
 
 
 def _refuse_hollow(image: Image.Image, data: bytes, name: str) -> None:

@@ -12,27 +12,37 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from nstd.photo.resize import Pixels
+
 _COARSE: Final = 256
 """Long side on which the filling is computed; it is smooth, so nothing finer is needed."""
 _MIDDLE: Final = 128.0
 """Grey for a picture that shows nothing at all."""
 
-_VISIBLE: Final = 8
-"""From an eighth of full alpha on a pixel keeps its own colour, else glass would be all filling."""
+_VISIBLE: Final = np.minimum(np.arange(256) * 8, 255).astype(np.uint8)
+"""How much of a pixel's own colour stays, by its alpha: all of it from an eighth on.
+
+Else a picture on glass would be painted as nothing but filling.
+"""
+_BAND: Final = 64
+"""Rows at a time."""
 
 Floats = npt.NDArray[np.float32]
 
 
-def composite(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Split an RGBA picture into an opaque RGB one and its alpha (L), None where all is opaque."""
-    alpha = image.getchannel("A")
-    lowest, _ = alpha.getextrema()
-    if lowest == 255:
-        return image.convert("RGB"), None
-    filling = _filling(image).resize(image.size, Image.Resampling.BICUBIC)
-    visible = alpha.point([min(255, value * _VISIBLE) for value in range(256)])
-    filling.paste(image.convert("RGB"), mask=visible)
-    return filling, alpha
+def fill(pixels: Pixels, alpha: Pixels) -> None:
+    """Fill (H, W, 3) ``pixels`` in place where (H, W) ``alpha`` hides them."""
+    height, width = alpha.shape
+    coarse = _coarse_filling(pixels, alpha)
+    step = coarse.height / height
+    for top in range(0, height, _BAND):
+        rows = slice(top, min(top + _BAND, height))
+        visible = Image.fromarray(_VISIBLE[alpha[rows]])
+        box = (0.0, top * step, float(coarse.width), rows.stop * step)
+        size = (width, rows.stop - top)
+        filling = coarse.resize(size, Image.Resampling.BICUBIC, box=box)
+        filling.paste(Image.fromarray(pixels[rows]), mask=visible)
+        pixels[rows] = np.asarray(filling)
 
 
 def flatten(image: Image.Image, alpha: Image.Image) -> Image.Image:
@@ -42,11 +52,17 @@ def flatten(image: Image.Image, alpha: Image.Image) -> Image.Image:
     return paper
 
 
-def _filling(image: Image.Image) -> Image.Image:
-    """Smooth colours from the visible pixels, on a coarse grid."""
-    factor = max(1, -(-max(image.size) // _COARSE))
-    # Premultiplied first, so that hidden colours weigh nothing in the average.
-    small = np.asarray(image.convert("RGBa").reduce(factor), dtype=np.float32)  # (h, w, 4)
+def _coarse_filling(pixels: Pixels, alpha: Pixels) -> Image.Image:
+    """Return smooth colours, from the visible pixels, on a coarse grid."""
+    factor = max(1, -(-max(alpha.shape) // _COARSE))
+    step = factor * -(-_BAND // factor)
+    bands = []
+    for top in range(0, len(alpha), step):
+        image = Image.fromarray(pixels[top : top + step])
+        image.putalpha(Image.fromarray(alpha[top : top + step]))
+        # Premultiplied first, so that hidden colours weigh nothing in the average.
+        bands.append(np.asarray(image.convert("RGBa").reduce(factor), dtype=np.float32))
+    small = np.concatenate(bands)  # (h, w, 4)
     colours = _push_pull(small[..., :3], small[..., 3:] / 255.0)
     return Image.fromarray(np.clip(np.rint(colours), 0, 255).astype(np.uint8))
 
