@@ -299,6 +299,14 @@ def run(load: Callable[[], Config], *, drain: bool = False) -> int:
     ``load`` reads the configuration, at the start and again at each SIGHUP. Raises the NstdError
     that refuses the start, with its exit code.
     """
+    try:
+        return _run(load, drain=drain)
+    except NstdError as error:
+        Notifier().failed(str(error))
+        raise
+
+
+def _run(load: Callable[[], Config], *, drain: bool) -> int:
     config = load()
     logs.configure(config.log.format, config.log.level)
     publish.arm_from_environment()
@@ -318,9 +326,6 @@ def _live(daemon: Daemon) -> int:
     try:
         daemon.start()
         return daemon.run()
-    except NstdError as error:
-        daemon.notifier.failed(str(error))
-        raise
     finally:
         daemon.stop()
         signals.restore()

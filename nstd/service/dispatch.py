@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import deque
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -65,6 +66,8 @@ class Dispatch:
         """Worker → what its engine says of itself, once it is ready."""
         self.problems: dict[str, NstdError] = {}
         """Worker → why it could not start."""
+        self.durations: deque[float] = deque(maxlen=20)
+        """Seconds of the latest finished jobs, for estimates."""
         self.ever_ready = False
         self.start_deaths = 0
         """Workers that died without a word before any was ever ready."""
@@ -247,10 +250,14 @@ class Dispatch:
 
     def _finished(self, event: JobFinished) -> None:
         running = self.running.get(event.job_id)
+        if running is not None:
+            self.durations.append(self._house.now() - running.since)
         cache = event.facts.get("style_cache", {})
         self._house.metrics.style_cache(
             hits=int(cache.get("hits", 0)), misses=int(cache.get("misses", 0))
         )
+        if running is not None:
+            self.durations.append(self._house.now() - running.since)
         cache = event.facts.get("style_cache", {})
         self._house.metrics.style_cache(hits=cache.get("hits", 0), misses=cache.get("misses", 0))
         self._endings.begin_delivery(event.job_id, running.seconds if running else {})

@@ -130,6 +130,7 @@ class Gathering:
         self._refresh_library(now)
         self._find_owner(now)
         self.scan = self.inbox.scan(now)
+        self.sync_tool = self.scan.sync_tool or self.sync_tool
         self._note_scan(now, began, hinted=hinted)
         self.watcher.canary = self.mode == "move"
         self.watcher.check(now, folders=self.scan.folders, replaced=self.scan.replaced)
@@ -189,8 +190,6 @@ class Gathering:
             if tool and tool != self.sync_tool:
                 logger().info("A sync tool owns the inbox.", tool=tool, intake=self.mode)
             self.sync_tool = tool
-        elif self.scan.sync_tool:
-            self.sync_tool = self.scan.sync_tool
 
     def _make_menu(self) -> None:
         """Make ``inbox/<style>/`` for every style: the folder list is the menu."""

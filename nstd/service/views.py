@@ -18,6 +18,7 @@ from nstd.service.house import House
 from nstd.service.snapshot import (
     DaemonState,
     FolderView,
+    QueuedJob,
     RunningJob,
     Snapshot,
     WaitingFile,
@@ -45,6 +46,7 @@ def snapshot(
     known = jobs_view.fields(house.ledger)
     waiting = gathering.waiting()
     known["running"] = tuple(_running(job, dispatch) for job in known["running"])
+    known["queued"] = _with_etas(known["queued"], known["running"], dispatch)
     known["pending"] = {**known["pending"], **counted(waiting)}
     engine = next(iter(dispatch.facts.values()), {})
     return Snapshot(
@@ -109,6 +111,22 @@ def _progress(running: Running) -> dict[str, Any]:
             "losses": report.losses.to_dict() if report.losses else None,
         }
     return values
+
+
+def _with_etas(
+    queued: tuple[QueuedJob, ...], running: tuple[RunningJob, ...], dispatch: Dispatch
+) -> tuple[QueuedJob, ...]:
+    """Estimate when queued jobs will be done: by how long the latest ones took."""
+    if not dispatch.durations or not dispatch.facts:
+        return queued
+    usual = sum(dispatch.durations) / len(dispatch.durations)
+    workers = len(dispatch.facts)
+    busy = [usual if job.eta_s is None else job.eta_s for job in running]
+    before = sum(busy) / workers
+    return tuple(
+        replace(job, eta_s=round(before + usual * (1 + place // workers), 1))
+        for place, job in enumerate(queued)
+    )
 
 
 def _waiting(each: Waiting) -> WaitingFile:

@@ -736,6 +736,22 @@ def test_a_running_job_is_shown_with_its_progress(bench: Bench) -> None:
     assert "a.jpg" in page or bench.daemon.upkeep.snapshot.state
 
 
+def test_a_queued_job_is_shown_with_an_estimate_once_there_is_experience(bench: Bench) -> None:
+    bench.style()
+    for name in ("a", "b", "c"):
+        bench.drop(f"starry/{name}.jpg")
+    bench.settle()
+    bench.tick(1.0)
+    assert bench.daemon.upkeep.snapshot.queued[0].eta_s is None
+    bench.tick(99.0)
+    bench.executor.finish(next(iter(bench.executor.tasks)))
+    bench.tick(1.0)
+    bench.tick(1.0)
+    (queued,) = bench.daemon.upkeep.snapshot.queued
+    assert queued.eta_s is not None
+    assert queued.eta_s > 100.0
+
+
 def test_metrics_follow_the_jobs(bench: Bench) -> None:
     bench.style()
     bench.drop("starry/a.jpg")

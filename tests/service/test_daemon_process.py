@@ -283,6 +283,27 @@ def test_commands_reach_the_running_daemon(daemon: Process) -> None:
         assert [job.state for job in ledger.recent(10)] == ["cancelled"]
 
 
+def test_systemd_is_told_what_goes_on(daemon: Process, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(DEADLINE_S)
+        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
+        daemon.start(**environment)
+        said = ""
+        while "WATCHDOG=1" not in said:
+            said += manager.recv(4096).decode() + "\n"
+        assert "READY=1" in said
+        assert "STATUS=" in said
+        assert daemon.process is not None
+        daemon.process.send_signal(signal.SIGHUP)
+        while "RELOADING=1" not in said:
+            said += manager.recv(4096).decode() + "\n"
+        daemon.process.send_signal(signal.SIGTERM)
+        while "STOPPING=1" not in said:
+            said += manager.recv(4096).decode() + "\n"
+    assert daemon.wait()[0] == 0
+
+
 def _children(pid: int) -> list[int]:
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(word) for word in text.split()]
