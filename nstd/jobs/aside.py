@@ -142,6 +142,13 @@ def find(failed: str, job_id: str) -> str | None:
     return os.path.join(failed, names[0]) if names else None
 
 
+def job_ids(failed: str) -> set[str]:
+    """Return the ids at the ends of the names below ``failed``."""
+    with guard(failed), directory(failed) as parent:
+        names = os.listdir(parent)
+    return {"-".join(name.rsplit("-", 3)[-3:]) for name in names}
+
+
 def remove(failed: str, job_id: str) -> None:
     """Remove a job's folder below ``failed``: it is being tried again."""
     path = find(failed, job_id)

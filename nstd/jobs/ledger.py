@@ -280,6 +280,11 @@ class Ledger(LedgerFile):
                 result[view] = min(result.get(view, row[1]), row[1])
         return result
 
+    def retried(self) -> set[str]:
+        """Return the ids of jobs that were tried again as other jobs."""
+        rows = self._all("SELECT DISTINCT retry_of FROM jobs WHERE retry_of IS NOT NULL")
+        return {row[0] for row in rows}
+
     def history(self, job_id: str) -> list[tuple[float, str, str]]:
         """Return what happened to a job: (when, state, note)."""
         sql = "SELECT at, state, note FROM events WHERE job = ? ORDER BY number"

@@ -32,6 +32,8 @@ def recover(spool: Spool) -> list[str]:
         notes += _folder(spool, name)
     for job in spool.ledger.unfinished():
         notes += _row(spool, job, present)
+    there = aside.job_ids(spool.folders.failed)
+    spool.clear_retried(*(there & spool.ledger.retried()))
     return notes + spool.catch_up()
 
 
@@ -74,8 +76,6 @@ def _taken(job: Job, each: StoredInput) -> Taken:
 
 
 def _row(spool: Spool, job: Job, present: set[str]) -> list[str]:
-    if job.retry_of is not None:
-        aside.remove(spool.folders.failed, job.retry_of)
     if job.id in present:
         return []
     if job.state not in {"failing", "delivered"}:

@@ -52,7 +52,7 @@ def retry(spool: Spool, job_id: str, library: Mapping[str, LibraryStyle], rules:
     )
     plan = Plan(inputs, root=path, folder="", spec=spec, error=None, library=library)
     new = spool.take_in(plan, blank, [])
-    aside.remove(spool.folders.failed, job.id)
+    spool.clear_retried(job.id)
     return new
 
 

@@ -27,6 +27,7 @@ from nstd.jobs.publish import (
     make_folder,
     remove_tree,
     rename_noreplace,
+    sweep,
     sync_folder,
     temporary_name,
 )
@@ -63,6 +64,7 @@ class Spool:
         self.keep_originals = keep_originals
         self.clock = clock
         self._leftovers: set[str] = set()
+        self._retried: set[str] = set()
 
     def job_dir(self, job_id: str) -> str:
         """Return the path of a job's folder."""
@@ -205,9 +207,24 @@ class Spool:
         else:
             self._leftovers.discard(job_id)
 
+    def clear_retried(self, *job_ids: str) -> list[str]:
+        """Remove the folders below ``failed`` of jobs that were tried again; returns problems."""
+        notes = []
+        again = bool(self._retried)
+        self._retried.update(job_ids)
+        for job_id in sorted(self._retried):
+            try:
+                if again:  # the last attempt may have got as far as a temporary name
+                    sweep(self.folders.failed)
+                aside.remove(self.folders.failed, job_id)
+                self._retried.discard(job_id)
+            except NstdError as error:
+                notes.append(str(error))
+        return notes
+
     def catch_up(self) -> list[str]:
         """Go on with endings and removals that an error or a crash cut off; returns problems."""
-        notes = self.clear_inbox()
+        notes = self.clear_inbox() + self.clear_retried()
         for name in sorted(self._leftovers):
             self.discard(name)
         for job in self.ledger.jobs("failing", "delivered"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -125,3 +126,22 @@ def test_a_crash_on_the_way_back_leaves_one_of_the_two(house: House, when: str) 
     again(house)
     assert len(house.ledger.unfinished()) == (when == "after")
     assert len(os.listdir(house.failed)) == (when == "commit")
+
+
+def test_a_folder_that_resists_goes_later(house: House) -> None:
+    job = failed(house, {"starry/a.jpg": b"photograph"})
+    committed: list[str] = []
+
+    def resist(name: str) -> None:
+        if committed and name == "rename":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if name == "commit":
+            committed.append(name)
+
+    publish.hook = resist
+    new = once_more(house, job)
+    publish.hook = publish._no_hook
+    assert folder_of(house, job).is_dir()
+    paint(house, new)
+    again(house)
+    assert os.listdir(house.failed) == []
