@@ -7,13 +7,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from nstd import cli_bench
 from nstd.cli import app
 from nstd.cli_guard import guarded
-from nstd.engine.params import preset
 from nstd.workers import standin
 
 
@@ -30,21 +27,20 @@ def _with_standin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_the_bench_prints_figures_for_people_and_for_scripts(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert [params.preset for _, params in cli_bench.RUNS] == ["draft", "standard"]
-    monkeypatch.setattr(cli_bench, "RUNS", (("tiny, 48 px", preset("tiny")),))
-    for sample in ("photograph", "painting"):  # which take seconds to make
-        monkeypatch.setattr(cli_bench, sample, lambda: np.full((60, 80, 3), 128, np.uint8))
+    monkeypatch.setattr("nstd.cli_bench.SIDES", (32, 48))
     options = ["bench", "--weights", "builtin", "--device", "cpu"]
     assert guarded(app, options) == 0
     table = capfd.readouterr().out
     assert "Steps/s" in table
-    assert "tiny, 48 px" in table
+    assert "48 x 48" in table
+    for name in ("draft", "standard", "fine"):
+        assert name in table
     assert guarded(app, [*options, "--json"]) == 0
     data = json.loads(capfd.readouterr().out)
-    (figure,) = data["figures"]
-    assert max(figure["width"], figure["height"]) == 48
-    assert figure["steps"] == 4
-    assert figure["steps_per_s"] > 0
+    assert [step["side"] for step in data["steps"]] == [32, 48]
+    assert all(step["steps_per_s"] > 0 for step in data["steps"])
+    assert data["peak_gflops"] is None  # the stand-in has no network to count
+    assert [each["preset"] for each in data["presets"]] == ["draft", "standard", "fine"]
     assert data["facts"]["engine"]
 
 
