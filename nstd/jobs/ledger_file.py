@@ -58,6 +58,11 @@ class LedgerFile:
         self.path = path
         self._connection = connect(path)
 
+    @property
+    def changes(self) -> int:
+        """A number that grows with every row that this connection has changed."""
+        return self._connection.total_changes
+
     def close(self) -> None:
         """Close the file; what was committed stays."""
         self._connection.close()

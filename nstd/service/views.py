@@ -10,6 +10,7 @@ from typing import Any
 
 from nstd import __version__
 from nstd.jobs.inputs import Waiting
+from nstd.jobs.ledger import Ledger
 from nstd.jobs.text import shown
 from nstd.service import jobs_view
 from nstd.service.dispatch import Dispatch, Running
@@ -39,11 +40,37 @@ class Facts:
     notes: tuple[str, ...] = ()
 
 
+class Rows:
+    """What the ledger says, asked anew only when it has changed: it may hold 100,000 jobs."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._at = -1
+        self._fields: dict[str, Any] = {}
+        self._oldest: dict[str, float] = {}
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of a snapshot that the ledger knows."""
+        self._refresh()
+        return dict(self._fields)
+
+    def oldest(self) -> dict[str, float]:
+        """Return since when the oldest job of each pending state is there."""
+        self._refresh()
+        return dict(self._oldest)
+
+    def _refresh(self) -> None:
+        if self._at != self._ledger.changes:
+            self._at = self._ledger.changes
+            self._fields = jobs_view.fields(self._ledger)
+            self._oldest = self._ledger.oldest()
+
+
 def snapshot(
-    house: House, gathering: Gathering, dispatch: Dispatch, facts: Facts, now: float
+    house: House, gathering: Gathering, dispatch: Dispatch, facts: Facts, rows: Rows, now: float
 ) -> Snapshot:
     """Return how things stand."""
-    known = jobs_view.fields(house.ledger)
+    known = rows.fields()
     waiting = gathering.waiting()
     known["running"] = tuple(_running(job, dispatch) for job in known["running"])
     known["queued"] = _with_etas(known["queued"], known["running"], dispatch)
