@@ -125,7 +125,7 @@ def readable(name: str) -> bool:
     if name == "heif":
         return importlib.util.find_spec("pillow_heif") is not None
     if name == "avif":
-        return bool(features.check("avif"))
+        return "avif" in features.modules and bool(features.check("avif"))  # Pillow 11.3
     if name == "webp":
         return bool(features.check("webp"))
     return name in READABLE

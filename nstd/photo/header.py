@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from nstd.errors import DecodeError, TooLargeError, UnsupportedError
 from nstd.photo.formats import HEAD_BYTES, HEIF_REMEDY, READABLE, readable, sniff, stranger
@@ -103,7 +103,7 @@ def opened(data: bytes, *, limits: Limits, name: str) -> Iterator[tuple[str, Ima
         # IndexError, TypeError, OverflowError, zlib.error, ... on damaged files.
         if _memory_is_short(size):
             raise too_much_memory(name) from error
-        raise DecodeError(f'"{name}" is damaged: {_cause(error)}.', AGAIN) from error
+        raise _refusal(name, error) from error
 
 
 def check_bytes(size: int, limits: Limits, name: str) -> None:
@@ -194,9 +194,15 @@ def too_much_memory(name: str) -> TooLargeError:
     )
 
 
-def _cause(error: Exception) -> str:
-    """Return the library's words where they help a person, else a plain sentence."""
+def _refusal(name: str, error: Exception) -> DecodeError:
+    """Put what a reader raised into words that help a person."""
     words = str(error).lower()
     if "truncated" in words or "not enough" in words or isinstance(error, EOFError):
-        return "it ends in the middle of the picture"
-    return "its contents make no sense"
+        return DecodeError(f'"{name}" is damaged: it ends in the middle of the picture.', AGAIN)
+    if isinstance(error, UnidentifiedImageError):
+        # Its reader did not even begin: nonsense, or something exotic like 32-bit colours.
+        return DecodeError(
+            f'"{name}" is damaged, or a rare kind of picture that nstd cannot read.',
+            "Export it again, as JPEG or PNG.",
+        )
+    return DecodeError(f'"{name}" is damaged: its contents make no sense.', AGAIN)

@@ -82,11 +82,9 @@ def write(metadata: Metadata, description: str | None = None) -> bytes:
         if text:
             exif[tag] = text.encode()  # bytes, since Pillow would write "?" for what is not ASCII
     if metadata.taken:
-        details = exif.get_ifd(IFD.Exif)
-        details[Base.DateTimeOriginal] = metadata.taken
-        if metadata.zone:
-            details[Base.OffsetTimeOriginal] = metadata.zone
-    return exif.tobytes() if len(exif) or exif.get_ifd(IFD.Exif) else b""
+        zone = {Base.OffsetTimeOriginal: metadata.zone} if metadata.zone else {}
+        exif[IFD.Exif] = {Base.DateTimeOriginal: metadata.taken, **zone}
+    return exif.tobytes() if len(exif) else b""
 
 
 def _date(exif: Image.Exif) -> tuple[str | None, str | None]:
@@ -114,7 +112,7 @@ def _gps_block(exif: Image.Exif) -> bytes | None:
         return None
     block = Image.Exif()
     try:
-        block.get_ifd(IFD.GPSInfo).update(places)
+        block[IFD.GPSInfo] = dict(places)
         return block.tobytes()
     except (ValueError, TypeError, KeyError, OverflowError, ZeroDivisionError, struct.error):
         return None  # a place that cannot be written again is as good as none

@@ -9,12 +9,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from PIL import Image, ImageCms
 
 from nstd.photo.decode import Photo, decode
+from nstd.photo.formats import readable
 from nstd.photo.limits import Limits
 
 LIMITS = Limits()
+
+needs_avif = pytest.mark.skipif(not readable("avif"), reason="needs a Pillow with AVIF")
+needs_heif = pytest.mark.skipif(not readable("heif"), reason="needs the extra nstd[heif]")
 
 Array = npt.NDArray[np.uint8]
 
@@ -44,6 +49,10 @@ def saved(image: Image.Image | Array, format_: str, **options: Any) -> bytes:
     """Return the file that Pillow writes."""
     if not isinstance(image, Image.Image):
         image = Image.fromarray(image)
+    if format_ == "HEIF":
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
     buffer = io.BytesIO()
     image.save(buffer, format_, **options)
     return buffer.getvalue()

@@ -85,11 +85,10 @@ def test_orientation_and_thumbnail_never_stay(format_: str) -> None:
 
 def _with_place() -> Metadata:
     exif = Image.Exif()
-    place = exif.get_ifd(IFD.GPSInfo)
-    place[1], place[2], place[3], place[4] = "N", (48.0, 30.0, 12.5), "E", (9.0, 3.0, 0.0)
+    exif[IFD.GPSInfo] = {1: "N", 2: (48.0, 30.0, 12.5), 3: "E", 4: (9.0, 3.0, 0.0)}
     exif[Base.Artist] = "Zoë"
     buffer = io.BytesIO()
-    Image.fromarray(UPRIGHT).save(buffer, "JPEG", exif=exif)
+    Image.fromarray(UPRIGHT).save(buffer, "JPEG", exif=exif.tobytes())
     return read(buffer.getvalue()).metadata
 
 

@@ -46,7 +46,7 @@ def test_alpha_and_place_come_through(tmp_path: Path) -> None:
     from PIL.ExifTags import IFD
 
     exif = Image.Exif()
-    exif.get_ifd(IFD.GPSInfo)[1] = "N"
+    exif[IFD.GPSInfo] = {1: "N"}
     image = Image.fromarray(scene())
     image.putalpha(Image.fromarray(RAMP_8))
     path = tmp_path / "x.png"

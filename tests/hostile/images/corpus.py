@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, features
+from PIL import Image
 
 from nstd.errors import DecodeError, InputError, TooLargeError, UnsupportedError
+from nstd.photo.formats import readable
 from tests.photo.make import exif_of, noise, png_chunk, png_insert, saved, scene, tiff, zeroed
 
 MEGA = 2**20
@@ -199,7 +200,7 @@ _WHOLE: dict[str, Callable[[], bytes]] = {
     "lzw.tif": lambda: saved(noise(200, 301), "TIFF", compression="tiff_lzw"),
     "drawing.gif": lambda: saved(noise(200, 301), "GIF"),
 }
-if features.check("avif"):
+if readable("avif"):
     _WHOLE["modern.avif"] = lambda: saved(noise(200, 301), "AVIF")
 
 
@@ -293,7 +294,7 @@ CASES: tuple[Case, ...] = (
     Case("box-loop.avif", lambda: b"\0\0\0\x18ftypavif\0\0\0\0mif1avif"
          + b"\0\0\0\x08free" * 90_000, InputError),
     *([Case("giant.avif", lambda: _avif_of(60_000, 60_000), InputError)]
-      if features.check("avif") else []),
+      if readable("avif") else []),
 )  # fmt: skip
 """Every case, by file name."""
 

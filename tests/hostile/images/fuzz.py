@@ -15,10 +15,11 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, features
+from PIL import Image
 
 from nstd.errors import InputError
 from nstd.photo.decode import decode
+from nstd.photo.formats import readable
 from nstd.photo.limits import Limits
 from tests.photo.make import RAMP_8, RAMP_16, exif_of, noise, png_16, profile, saved, scene, tiff
 
@@ -59,14 +60,10 @@ def seeds() -> tuple[bytes, ...]:
         tiff(RAMP_16[:24, :32], order=">"),
         tiff(np.dstack([RAMP_16[:24, :32]] * 3)),
     ]
-    if features.check("avif"):
+    if readable("avif"):
         found.append(saved(clear, "AVIF", exif=exif))
-    try:
-        import pillow_heif
-    except ImportError:
-        return tuple(found)
-    pillow_heif.register_heif_opener()
-    found.append(saved(image, "HEIF", exif=exif))
+    if readable("heif"):
+        found.append(saved(image, "HEIF", exif=exif))
     return tuple(found)
 
 
