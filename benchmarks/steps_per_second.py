@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 from nstd.engine import weights
-from nstd.engine.cost import matrix_peak, step_flops
+from nstd.engine.cost import PEAK_SIDE, matrix_peak, step_flops
 from nstd.engine.loop import DeviceLoop
 from nstd.engine.objective import Objective, Targets, weights_of
 from nstd.engine.optimizers import LBFGS, start
@@ -195,7 +195,14 @@ def _exported(case: Case) -> dict[str, Any]:
     return arrays
 
 
-def measure(case: Case, wanted: tuple[str, ...], rounds: int, torch: Any) -> dict[str, Any]:
+def measure(
+    case: Case,
+    wanted: tuple[str, ...],
+    rounds: int,
+    torch: Any,
+    *,
+    peak_side: int = PEAK_SIDE,
+) -> dict[str, Any]:
     """Return the figures of one size; ``torch``: threads and path of PyTorch."""
     with ExitStack() as stack:
         things = steps(case, wanted)
@@ -204,13 +211,14 @@ def measure(case: Case, wanted: tuple[str, ...], rounds: int, torch: Any) -> dic
             child = stack.enter_context(torch_step(case, TORCH_LAYOUTS[name], *torch))
             if child is not None:
                 children[name] = things[name] = child
-        things["matrix"] = lambda: 2.0 * 4096**3 / matrix_peak(tries=1)
+        product = 2.0 * peak_side**3
+        things["matrix"] = lambda: product / matrix_peak(side=peak_side, tries=1)
         seconds = kit.side_by_side(things, rounds)
         losses = {BASE: float(case.ours.terms(case.start, case.targets(case.ours)).total[0])}
         losses |= {name: child.loss for name, child in children.items()}
         versions = {child.version for child in children.values()}
     # the best product of the run, not its median: a peak is what the machine can do
-    peak = 2.0 * 4096**3 / min(seconds.pop("matrix").values)
+    peak = product / min(seconds.pop("matrix").values)
     return {
         "side": case.side,
         "flops": case.flops,
