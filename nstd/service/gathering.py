@@ -22,19 +22,17 @@ from nstd.jobs.grouping import (
 )
 from nstd.jobs.intake import ChangedError
 from nstd.jobs.job import Intake, Job
-from nstd.jobs.library import scan_library
 from nstd.service import synctools
 from nstd.service.ending import FIRST_PAUSE_S, LONGEST_PAUSE_S, Endings
 from nstd.service.house import House
 from nstd.service.inbox import Inbox, Scan
 from nstd.service.logs import job_context, logger
-from nstd.service.walk import FOLDER_FLAGS
+from nstd.service.menu import Menu
 from nstd.service.watcher import Watcher, sweep_canaries
 
 MIN_GAP_S = 0.2
 GAP_PER_SCAN = 9.0
 """Between two scans, so many times the last one's work: looking takes a tenth of a processor."""
-LIBRARY_S = 5.0
 OWNER_S = 60.0
 """How often the folders above the inbox are asked whether a sync tool owns it."""
 ADMIT_S = 1.0
@@ -63,14 +61,13 @@ class Gathering:
         self.scanned = False
         """Whether a first look at the inbox has been taken."""
         self.grouping = EMPTY
-        self.library: Mapping[str, LibraryStyle] = {}
+        self._menu = Menu(house)
         self.sync_tool: str | None = None
-        self._next_scan = self._next_library = self._next_owner = float("-inf")
+        self._next_scan = self._next_owner = float("-inf")
         self._sidecars = SidecarReader(house.spool.read)
         self._queue: list[Candidate] = []
         self._grouped: list[InboxFile] = []
         self._regroup_at = float("-inf")
-        self._menu: frozenset[str] = frozenset()
         self._counted: set[tuple[str, int]] = set()
         self._resting: dict[str, Resting] = {}
         """Title of a job that could not be taken in → when to try again."""
@@ -90,6 +87,11 @@ class Gathering:
             defaults=config.defaults.given(),
             max_file_bytes=config.inbox.max_file_bytes,
         )
+
+    @property
+    def library(self) -> Mapping[str, LibraryStyle]:
+        """The styles, as last read."""
+        return self._menu.library
 
     # --- look --------------------------------------------------------------------------------
 
@@ -127,14 +129,16 @@ class Gathering:
             return False
         self.watcher.take_hint()
         began, busy = self._house.now(), time.thread_time()
-        self._refresh_library(now)
+        if self._menu.refresh(now):
+            self._regroup_at = now
         self._find_owner(now)
         self.scan = self.inbox.scan(now)
         self.sync_tool = self.scan.sync_tool or self.sync_tool
         self._note_scan(now, began, hinted=hinted)
         self.watcher.canary = self.mode == "move"
         self.watcher.check(now, folders=self.scan.folders, replaced=self.scan.replaced)
-        self._make_menu()
+        if self.mode == "move" and self.scan.present:
+            self._menu.lay_out(self.inbox.path, self.scan)
         self._group(now)
         spent = self._house.now() - began  # waiting for a slow disk counts once, our work more
         gap = max(MIN_GAP_S, spent, GAP_PER_SCAN * (time.thread_time() - busy))
@@ -169,20 +173,6 @@ class Gathering:
             os.mkdir(self.inbox.path, 0o777)
             logger().warning("The inbox was gone; it is made anew.", path=self.inbox.path)
 
-    def _refresh_library(self, now: float) -> None:
-        if now < self._next_library:
-            return
-        self._next_library = now + LIBRARY_S
-        try:
-            library = scan_library(str(self._house.config.folders.styles))
-        except StorageError as error:  # those that were read before still serve
-            self._house.pauses.set("styles", "io", str(error), blocks=False)
-            return
-        self._house.pauses.clear("styles")
-        if library != self.library:
-            self.library = library
-            self._regroup_at = now
-
     def _find_owner(self, now: float) -> None:
         if now >= self._next_owner:
             self._next_owner = now + OWNER_S
@@ -190,27 +180,6 @@ class Gathering:
             if tool and tool != self.sync_tool:
                 logger().info("A sync tool owns the inbox.", tool=tool, intake=self.mode)
             self.sync_tool = tool
-
-    def _make_menu(self) -> None:
-        """Make ``inbox/<style>/`` for every style: the folder list is the menu."""
-        styles = frozenset(self.library)
-        if self.mode == "copy" or not self.scan.present:
-            return
-        if styles == self._menu and not (self.scan.replaced or self._menu_is_gone()):
-            return
-        with contextlib.suppress(OSError):
-            root = os.open(self.inbox.path, FOLDER_FLAGS)
-            try:
-                for style in sorted(styles):
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(style, 0o777, dir_fd=root)
-                self._menu = styles
-            finally:
-                os.close(root)
-
-    def _menu_is_gone(self) -> bool:
-        """Whether all of it has vanished: a new inbox, even if it has the old one's inode."""
-        return bool(self._menu) and self._menu.isdisjoint(self.scan.folders)
 
     # --- group -------------------------------------------------------------------------------
 
@@ -222,7 +191,7 @@ class Gathering:
         grouping = group(
             files, read_sidecar=self._sidecars, library=self.library, rules=self.rules, now=now
         )
-        self._grouped, self.grouping = files, self._without_taken(grouping)
+        self._grouped, self.grouping = files, grouping
         self._queue = list(reversed(self.grouping.candidates))
         known = {candidate.title for candidate in self._queue}
         self._resting = {title: each for title, each in self._resting.items() if title in known}
@@ -237,22 +206,6 @@ class Gathering:
         busy = {file.folder for file in self.scan.files}
         taken = (replace(file, taken=True) for file in self.scan.taken if file.folder in busy)
         return [*self.scan.files, *taken]
-
-    def _without_taken(self, grouping: Grouping) -> Grouping:
-        """Leave out what is made of nothing but files that were jobs before."""
-        taken = {file.path for file in self.scan.taken}
-        if not taken:
-            return grouping
-        return Grouping(
-            tuple(
-                each
-                for each in grouping.candidates
-                if any(file.path not in taken for file in each.files)
-            ),
-            tuple(each for each in grouping.waiting if each.file.path not in taken),
-            grouping.ignored,
-            tuple(file for file in grouping.ignored_files if file.path not in taken),
-        )
 
     def _count_ignored(self) -> None:
         now_there = {(file.path, file.ctime_ns) for file in self.grouping.ignored_files}
@@ -324,7 +277,7 @@ class Gathering:
 
     def _look_again(self, now: float) -> None:
         self._grouped, self._regroup_at = [], now
-        self._next_library = now
+        self._menu.read_again()
         self.watcher.hint()
 
     # --- for the status ----------------------------------------------------------------------

@@ -141,7 +141,7 @@ class Inbox:
             self._look(root, tracked, now, self.patience)
         result.due = min((t.next_look for t in waiting if not t.file.settled), default=None)
         for tracked in self._in_order():
-            (result.taken if tracked.taken else result.files).append(tracked.file)
+            (result.taken if tracked.file.taken else result.files).append(tracked.file)
 
     @staticmethod
     def _look(root: int, tracked: Tracked, now: float, patience: Patience) -> None:

@@ -38,8 +38,6 @@ class Tracked:
     """When it was last seen to change, on the caller's clock."""
     next_look: float
     """Not before then can the verdict be another."""
-    taken: bool = False
-    """It was made a job before, in this very state, and left in place (copy intake)."""
 
     @property
     def due(self) -> float | None:

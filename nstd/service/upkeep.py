@@ -43,7 +43,7 @@ class Upkeep:
         self.snapshot = Snapshot(taken=facts.started, state="starting", started=facts.started)
         """The newest; read by other threads, replaced as a whole."""
         self._next_space = self._next_view = self._next_page = float("-inf")
-        self._rows = views.Rows(house.ledger)
+        self._view = views.View(house, gathering, dispatch, facts)
         self._page_shows: Snapshot | None = None
         self._nvml = Nvml()
         self._page_at = float("-inf")
@@ -95,9 +95,7 @@ class Upkeep:
         if self._facts.state in ("ready", "paused"):
             self._facts.state = "paused" if self._house.pauses else "ready"
         self._facts.notes = self._notes()
-        self.snapshot = views.snapshot(
-            self._house, self._gathering, self._dispatch, self._facts, self._rows, now
-        )
+        self.snapshot = self._view.snapshot(now)
         self._count()
         self._notifier.status(status_line(self.snapshot))
 
@@ -109,7 +107,7 @@ class Upkeep:
     def _count(self) -> None:
         metrics, watcher = self._house.metrics, self._gathering.watcher
         waiting = self._gathering.waiting()
-        oldest = {**self._rows.oldest(), **views.oldest(waiting)}
+        oldest = {**self._view.rows.oldest(), **views.oldest(waiting)}
         metrics.pending(self.snapshot.pending, oldest)
         metrics.capacity(self._house.config.queue.capacity_jobs)
         metrics.workers(Counter(worker.phase for worker in self._house.executor.workers()))

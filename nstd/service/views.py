@@ -66,33 +66,44 @@ class Rows:
             self._oldest = self._ledger.oldest()
 
 
-def snapshot(
-    house: House, gathering: Gathering, dispatch: Dispatch, facts: Facts, rows: Rows, now: float
-) -> Snapshot:
-    """Return how things stand."""
-    known = rows.fields()
-    waiting = gathering.waiting()
-    known["running"] = tuple(_running(job, dispatch) for job in known["running"])
-    known["queued"] = _with_etas(known["queued"], known["running"], dispatch)
-    known["pending"] = {**known["pending"], **counted(waiting)}
-    engine = next(iter(dispatch.facts.values()), {})
-    return Snapshot(
-        taken=now,
-        state=facts.state,
-        version=__version__,
-        pid=os.getpid(),
-        started=facts.started,
-        notes=(*facts.notes, *house.pauses.words),
-        weights=_weights(engine.get("weights"), house.config.model.weights),
-        device=", ".join(dict.fromkeys(worker.device for worker in house.executor.workers())),
-        capacity=house.config.queue.capacity_jobs,
-        waiting=tuple(_waiting(each) for each in waiting[:SHOWN_WAITING]),
-        workers=tuple(_workers(house, dispatch)),
-        folders=tuple(_folders(house, facts)),
-        ignored=dict(gathering.scan.ignored + gathering.grouping.ignored),
-        styles=tuple(sorted(gathering.library)),
-        **known,
-    )
+class View:
+    """Puts together what the parts of the loop know."""
+
+    def __init__(
+        self, house: House, gathering: Gathering, dispatch: Dispatch, facts: Facts
+    ) -> None:
+        self._house, self._gathering, self._dispatch = house, gathering, dispatch
+        self._facts = facts
+        self.rows = Rows(house.ledger)
+
+    def snapshot(self, now: float) -> Snapshot:
+        """Return how things stand."""
+        house, gathering, dispatch, facts = (
+            self._house, self._gathering, self._dispatch, self._facts,
+        )  # fmt: skip
+        known = self.rows.fields()
+        waiting = gathering.waiting()
+        known["running"] = tuple(_running(job, dispatch) for job in known["running"])
+        known["queued"] = _with_etas(known["queued"], known["running"], dispatch)
+        known["pending"] = {**known["pending"], **counted(waiting)}
+        engine = next(iter(dispatch.facts.values()), {})
+        return Snapshot(
+            taken=now,
+            state=facts.state,
+            version=__version__,
+            pid=os.getpid(),
+            started=facts.started,
+            notes=(*facts.notes, *house.pauses.words),
+            weights=_weights(engine.get("weights"), house.config.model.weights),
+            device=", ".join(dict.fromkeys(worker.device for worker in house.executor.workers())),
+            capacity=house.config.queue.capacity_jobs,
+            waiting=tuple(_waiting(each) for each in waiting[:SHOWN_WAITING]),
+            workers=tuple(_workers(house, dispatch)),
+            folders=tuple(_folders(house, facts)),
+            ignored=dict(gathering.scan.ignored + gathering.grouping.ignored),
+            styles=tuple(sorted(gathering.library)),
+            **known,
+        )
 
 
 def counted(waiting: Iterable[Waiting]) -> dict[str, int]:

@@ -141,7 +141,7 @@ class Walk:
         """Remember what lay in folders that cannot be read just now, without offering it."""
         for folder in self._unread:
             for place, tracked in self._old.items():
-                if place[0] == folder and place not in self._new and not tracked.taken:
+                if place[0] == folder and place not in self._new and not tracked.file.taken:
                     tracked.quiet_since = tracked.next_look = self._result.at
                     tracked.next_look += self._rules.settle_s
                     tracked.file = settling.unsettle(tracked.file, "its folder cannot be read")
@@ -213,7 +213,7 @@ class Walk:
             self._result.fresh += tracked is None
             tracked = settling.track(folder, name, found, now, self._rules.settle_s)
             if self._rules.taken(tracked.file):
-                tracked.taken, tracked.file = True, replace(tracked.file, settled=True)
+                tracked.file = replace(tracked.file, settled=True, taken=True)
         elif now < tracked.quiet_since + self._rules.settle_s:
             settling.describe_wait(tracked, now)
         self._new[place] = tracked

@@ -15,7 +15,7 @@ from nstd.errors import DeviceError, StorageError, WeightsError
 from nstd.jobs.inputs import Candidate
 from nstd.jobs.job import Job
 from nstd.jobs.ledger import Ledger
-from nstd.service import gathering, places, upkeep
+from nstd.service import menu, places, upkeep
 from nstd.workers.executor import WorkerFailed, WorkerGone
 from tests.service.kit import Bench, refusing
 
@@ -413,7 +413,7 @@ def test_a_style_library_that_cannot_be_read_stops_nothing(
     def refuse(_path: str) -> None:
         raise StorageError("The file system refused 'styles' (Input/output error).")
 
-    monkeypatch.setattr(gathering, "scan_library", refuse)
+    monkeypatch.setattr(menu, "scan_library", refuse)
     bench.drop("starry/a.jpg")
     bench.tick(10.0)
     bench.settle()
