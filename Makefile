@@ -8,7 +8,7 @@ PYTEST = $(BIN)/python -m pytest -rs
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format types layers unit clean \
-  flood-test crash-test hostile-test resume-test
+  flood-test crash-test hostile-test producers-test resume-test bench
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -47,9 +47,17 @@ crash-test: $(READY)  ## Killed, or refused by the disk, at every file-system ca
 resume-test: $(READY)  ## The real engine, killed while it paints, goes on to the identical picture
 	$(PYTEST) -m slow tests/workers
 
+producers-test: $(READY)  ## Real programs write into the inbox: each photograph is taken once, and whole
+	$(PYTEST) tests/service/test_producers.py
+
 hostile-test: $(READY)  ## Bombs, lies and mutated pictures (NSTD_FUZZ=100000: more; NSTD_SEED: others)
 	$(PYTEST) tests/hostile
 	$(BIN)/python -m tests.hostile.images.fuzz $${NSTD_FUZZ:-10000} $${NSTD_SEED:-1}
+
+bench: $(READY)  ## Every benchmark (an hour and more): make bench BENCH='--weights FILE --images FOLDER'
+	for each in steps_per_second memory_by_size throughput time_to_quality; do \
+	  $(BIN)/python benchmarks/$$each.py $(or $(BENCH),--weights builtin) || exit; \
+	done
 
 format: $(READY)  ## Format the code, mend what the linter can, write the documents' tables
 	$(BIN)/python -m tools.write_docs
