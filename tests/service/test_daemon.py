@@ -104,6 +104,52 @@ def test_unsafe_files_stay_and_say_why(bench: Bench) -> None:
     assert bench.outbox() == ["starry/next.jpg", "starry/next.json"]
 
 
+HOSTILE = [
+    b"new\nline.jpg", b"esc\x1b[31mape.jpg", "\u202egpj.exe.jpg".encode(), b"\xff\xfe.jpg",
+    b"-rf.jpg", b"a" * 251 + b".jpg", "🏖 beach.jpg".encode(), b"CON.jpg", b"a:b.jpg",
+    b"' OR 1=1 --.jpg", b"<script>alert(1)</script>.jpg", b"%s%n.jpg", b"error.txt.jpg",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_ends_in_one_place_and_the_next_job_runs(bench: Bench, name: bytes) -> None:
+    bench.style()
+    source = bench.drop("source.jpg")
+    target = os.path.join(os.fsencode(bench.root), b"inbox", b"starry", name)
+    os.makedirs(os.path.dirname(target))
+    source.rename(os.fsdecode(target))
+    bench.settle()
+    bench.paint(10)
+    bench.drop("starry/next.jpg")
+    bench.settle()
+    bench.paint()
+    assert sorted(job.state for job in bench.jobs()) in (["done", "done"], ["done", "failed"])
+    assert "starry/next.jpg" in bench.outbox()
+    assert bench.listing("inbox") == []
+    assert bench.listing("state/spool") == []
+    bench.tick(20.0)
+    page = (bench.root / "outbox" / "status.html").read_text()
+    assert "<script>alert" not in page
+    assert "\x1b" not in page
+    assert bench.daemon.upkeep.snapshot.to_json().isascii()
+
+
+@pytest.mark.parametrize("folder", [b"\xff\xfe", b"new\nline", "\u202egpj".encode(), b"a" * 255])
+def test_a_hostile_folder_name_takes_nothing_down(bench: Bench, folder: bytes) -> None:
+    bench.style()
+    source = bench.drop("source.jpg")
+    target = os.path.join(os.fsencode(bench.root), b"inbox", b"starry", folder, b"beach.jpg")
+    os.makedirs(os.path.dirname(target))
+    source.rename(os.fsdecode(target))
+    bench.settle()
+    bench.paint(10)
+    bench.drop("starry/next.jpg")
+    bench.settle()
+    bench.paint()
+    assert sorted(job.state for job in bench.jobs()) in (["done", "done"], ["done", "failed"])
+    assert "starry/next.jpg" in bench.outbox()
+
+
 # --- the queue -----------------------------------------------------------------------------------
 
 
