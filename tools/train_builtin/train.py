@@ -18,12 +18,12 @@ from tools.train_builtin.network import Features, whitened
 class Settings:
     """How the features are trained: everything follows from these numbers and the plan."""
 
-    steps: int = 2400
+    steps: int = 1350
     textures: int = 24
     scenes: int = 12
     peak: float = 2e-3
     warmup: int = 100
-    cooldown: float = 0.3
+    cooldown: float = 0.22
     decay: float = 0.02
     pooling: str = "max"
     whitening: float = 1.0
@@ -62,15 +62,8 @@ class Training:
     ) -> None:
         self.images, self.plan, self.settings = images, plan, settings
         tf.keras.utils.set_random_seed(plan.seed)
-        first = batches.batch(images, plan, 10**6, settings.measured, settings.measured // 2)
-        start = whitened(
-            first.pictures,
-            np.random.default_rng([plan.seed, 5]),
-            settings.pooling,
-            power=settings.whitening,
-            patches=settings.patches,
-            widths=settings.widths,
-        )
+        begun = tf.train.latest_checkpoint(folder) is not None
+        start = layout.random_weights(0, settings.widths) if begun else self.fitted()
         self.features = Features(start, settings.pooling)
         self.heads = tasks.Heads(plan.classes, settings.widths)
         self.optimizer = tf.keras.optimizers.AdamW(
@@ -88,6 +81,19 @@ class Training:
         self.saver = tf.train.CheckpointManager(state, folder, max_to_keep=2)
         state.restore(self.saver.latest_checkpoint)
         self.step = tf.function(self.one_step, autograph=False)
+
+    def fitted(self) -> layout.Weights:
+        """Return the weights to start from, fitted to some of the images."""
+        chosen, count = self.settings, self.settings.measured
+        first = batches.batch(self.images, self.plan, 10**6, count, count // 2)
+        return whitened(
+            first.pictures,
+            np.random.default_rng([self.plan.seed, 5]),
+            chosen.pooling,
+            power=chosen.whitening,
+            patches=chosen.patches,
+            widths=chosen.widths,
+        )
 
     def one_step(self, parts: dict[str, Any]) -> dict[str, Any]:
         """Learn from one batch; return the losses by task."""
