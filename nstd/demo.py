@@ -224,8 +224,8 @@ class Bar:
         self._console = console
         self._said = ""
         self._progress = Progress(
-            TextColumn("  {task.description:<28}"),
-            BarColumn(),
+            TextColumn("  {task.description:<31}"),
+            BarColumn(bar_width=20),  # all of it fits into 80 columns
             TaskProgressColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[note]}"),
@@ -276,6 +276,8 @@ def _doing(snapshot: Snapshot | None, job: RunningJob | None) -> str:
 
 
 def _note(job: RunningJob) -> str:
+    if job.stage != "optimize":
+        return ""
     loss = f"loss {job.losses['total']:.3g}" if job.losses else ""
     return f"{loss}  {job.eta_s:.0f} s to go" if job.eta_s is not None else loss
 
