@@ -250,13 +250,11 @@ class Ledger(LedgerFile):
 
     def recent(self, limit: int, *states: State) -> list[Job]:
         """Return ended jobs, the latest first."""
-        rows = self._all(
-            "SELECT * FROM jobs WHERE state IN (SELECT value FROM json_each(?))"
-            " ORDER BY ended DESC, id DESC LIMIT ?",
-            json.dumps(states or ENDED),
-            limit,
-        )
-        return [from_row(row) for row in rows]
+        # State by state: each is the end of an index, however many jobs lie before it.
+        sql = "SELECT * FROM jobs WHERE state = ? ORDER BY ended DESC, id DESC LIMIT ?"
+        rows = [row for state in states or ENDED for row in self._all(sql, state, limit)]
+        rows.sort(key=lambda row: (row["ended"] or 0.0, row["id"]), reverse=True)
+        return [from_row(row) for row in rows[:limit]]
 
     def counts(self) -> dict[State, int]:
         """Return how many jobs are in each state."""
@@ -266,19 +264,25 @@ class Ledger(LedgerFile):
     def pending(self) -> dict[str, int]:
         """Return how many unfinished jobs are ``queued``, ``running``, ``deferred``."""
         result = dict.fromkeys(("queued", "running", "deferred"), 0)
-        for state, number in self.counts().items():
-            if state in PENDING_VIEW:
-                result[PENDING_VIEW[state]] += number
+        for state, number, _since in self._unfinished_by_state():
+            result[PENDING_VIEW[state]] += number
         return result
 
     def oldest(self) -> dict[str, float]:
         """Return the ``since`` of the oldest job that is ``queued``, ``running``, ``deferred``."""
         result: dict[str, float] = {}
-        for row in self._all("SELECT state, min(since) FROM jobs GROUP BY state"):
-            view = PENDING_VIEW.get(row[0])
-            if view:
-                result[view] = min(result.get(view, row[1]), row[1])
+        for state, _number, since in self._unfinished_by_state():
+            view = PENDING_VIEW[state]
+            result[view] = min(result.get(view, since), since)
         return result
+
+    def _unfinished_by_state(self) -> list[tuple[State, int, float]]:
+        rows = self._all(
+            "SELECT state, count(*), min(since) FROM jobs"
+            " WHERE state IN (SELECT value FROM json_each(?)) GROUP BY state",
+            json.dumps(UNFINISHED),
+        )
+        return [(row[0], row[1], row[2]) for row in rows]
 
     def retried(self) -> set[str]:
         """Return the ids of jobs that were tried again as other jobs."""

@@ -47,6 +47,10 @@ MIGRATIONS = (
         at REAL NOT NULL, answer TEXT
     );
     """,
+    # 3: the latest of each kind, among 100,000 ended jobs (measured: 0.6 s without the index).
+    """
+    CREATE INDEX jobs_by_state_and_end ON jobs (state, ended, id);
+    """,
 )
 VERSION = len(MIGRATIONS)
 
