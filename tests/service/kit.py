@@ -33,7 +33,7 @@ from nstd.workers.executor import (
     WorkerState,
 )
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 SETTLE_S = 2.0
 PICTURE = b"\xff\xd8 a painted picture \xff\xd9"
 FACTS = {"device": "cpu", "weights": {"name": "pretended", "sha256": "0" * 64}}

@@ -19,6 +19,7 @@ from nstd.jobs.ledger import Ledger
 from tests.service.kit import DEADLINE_S, picture, until
 
 MiB = 2**20
+pytestmark = pytest.mark.timeout(600)
 
 
 class Process:

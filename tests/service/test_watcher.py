@@ -15,7 +15,7 @@ from watchdog.observers.api import BaseObserver
 from nstd.service import places, watcher
 from nstd.service.watcher import CANARY, CANARY_PATIENCE_S, Watcher
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 def until(condition: Callable[[], bool]) -> bool:
