@@ -35,7 +35,7 @@ class StyleParams:
     """Long side of the result in pixels."""
     iterations: int = 260
     """Upper limit of optimizer steps over all pyramid levels."""
-    content_weight: float = 1.25
+    content_weight: float = 2.25
     style_weight: float = 20.0
     tv_weight: float = 20.0
     range_weight: float = 30.0
@@ -59,6 +59,8 @@ class StyleParams:
     pooling: Pooling = "max"
     edge: Edge = "replicate"
     """Padding of the convolutions: zero, replicate, or replicate in the first one only."""
+    bleed: float = 0.016
+    """Border that is painted and trimmed again, as a share of the long side; 0: none."""
     preserve_color: PreserveColor = "none"
     seed: int = 0
     pyramid_min: int = 128
@@ -119,6 +121,7 @@ _TUTORIAL = StyleParams(
     beta2=0.999,
     epsilon=25.5,  # 0.1 on the source's 0..255 gradients
     edge="zero",
+    bleed=0.0,
     pyramid_min=MAX_SIZE,
     keep="best",
 )

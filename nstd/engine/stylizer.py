@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from nstd.engine import bleed
 from nstd.engine.budget import Footprint, default_budget, plan
 from nstd.engine.loop import DeviceLoop, TiledLoop
 from nstd.engine.objective import Objective
@@ -90,18 +91,24 @@ class Stylizer:
         Raises CancelledError between steps, DivergedError when every roll back failed, and
         MemoryExhaustedError when the device has no memory for it.
         """
+        height, width = content.shape[:2]
+        edge = bleed.width_of(height, width, params)
+        wide = bleed.extend(content, edge)
+        painted = max(wide.shape[:2])
+        styles = [bleed.extend_mask(style, height, width, edge) for style in styles]
+        listener = bleed.trimming(listener, edge, painted=painted)
         notes: list[str] = []
         for smaller in range(_SMALLER_TRIES):
             try:
                 with tf.device(self._device):
                     run = self._run(
-                        content, styles, params, listener, job_hash=job_hash, smaller=smaller
+                        wide, styles, params, listener, job_hash=job_hash, smaller=smaller
                     )
                     run.notes.extend(notes)
-                    return run.paint(resume if not smaller else None)
+                    result = run.paint(resume if not smaller else None)
+                    return bleed.trimmed(result, edge, painted=painted)
             except tf.errors.ResourceExhaustedError:
                 notes.append("Memory ran out; began anew with smaller tiles.")
-        height, width = content.shape[:2]
         raise MemoryExhaustedError(
             f"The device has no memory left for a picture of {width} x {height} pixels.",
             "Ask for a smaller size, or lower model.memory_bytes: it is then painted in tiles.",
