@@ -113,22 +113,26 @@ def _gif_table(packed: bytes) -> int:
 
 
 def bmff_fault(data: bytes) -> str | None:
-    """Check that the top-level boxes of a HEIF or AVIF lie within the file and carry something."""
-    at = 0
-    while at + 8 <= len(data):
+    """Check that the top-level boxes of a HEIF or AVIF lie within the file and carry something.
+
+    Behind the two that make a picture phones append what they like.
+    """
+    at, seen = 0, set[bytes]()
+    while at + 8 <= len(data) and not (b"mdat" in seen and seen & {b"meta", b"moov"}):
         length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         if length == 1:
             length = int.from_bytes(data[at + 8 : at + 16], "big")
-        elif length == 0:
-            length = len(data) - at if any(kind) else 0
+        elif length == 0 and any(kind):
+            length = len(data) - at  # "up to the end of the file"
         if length < 8:
-            return HOLLOW if not any(kind) else CORRUPT
+            return CORRUPT if any(kind) else HOLLOW
         if at + length > len(data):
             return ENDS_EARLY
         if kind == b"mdat" and length > HOLE and not any(data[at + length - 1024 : at + length]):
             return HOLLOW
+        seen.add(kind)
         at += length
-    return None
+    return None if b"mdat" in seen else ENDS_EARLY
 
 
 def tiff_fault(data: bytes) -> str | None:

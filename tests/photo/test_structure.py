@@ -60,3 +60,13 @@ def test_what_a_phone_appends_is_no_damage() -> None:
         b"\0\0\0\x18ftypmp42" + bytes(9000),
     ):
         assert read(whole + trailer).size == (64, 48)
+
+
+@pytest.mark.parametrize(
+    "format_", [pytest.param("HEIF", marks=needs_heif), pytest.param("AVIF", marks=needs_avif)]
+)
+@pytest.mark.parametrize("trailer", [bytes(600), b"SEFH" + bytes(90) + b"SEFT", b"\xff" * 50])
+def test_what_a_phone_appends_to_a_modern_picture_is_no_damage(
+    format_: str, trailer: bytes
+) -> None:
+    assert read(saved(UPRIGHT, format_) + trailer).size == (64, 48)
