@@ -72,6 +72,7 @@ class Gathering:
         self._resting: dict[str, Resting] = {}
         """Title of a job that could not be taken in → when to try again."""
         self._refused_before: set[str] = set()
+        self._refused_told: set[str] = set()
         self._waiting: list[Waiting] = []
         self._waiting_state: tuple[object, ...] = ()
         self._not_before = float("-inf")
@@ -152,10 +153,7 @@ class Gathering:
             metrics.ignored(kind, count)
         if self.scanned and scan.fresh and not hinted and self.watcher.health.mode == "events":
             metrics.watch_missed(scan.fresh)
-        for file in scan.refused:
-            if file.path not in self._refused_before:
-                logger().warning("A file is left where it is.", name=file.path, reason=file.why)
-        self._refused_before = {file.path for file in scan.refused}
+        self._tell_refused()
         if not self.scanned and self.mode == "move":
             sweep_canaries(self.inbox.path, scan.folders)
         self.scanned = True
@@ -164,6 +162,15 @@ class Gathering:
         else:
             self._house.pauses.set("unmounted", "unmounted", scan.problems[0], blocks=False)
             self._restore_inbox()
+
+    def _tell_refused(self) -> None:
+        """Log what is left in the inbox, at second sight: a link may be a producer's last step."""
+        refused = {file.path: file.why for file in self.scan.refused}
+        for path in self._refused_before & (refused.keys() - self._refused_told):
+            logger().warning("A file is left where it is.", name=path, reason=refused[path])
+            self._refused_told.add(path)
+        self._refused_before = set(refused)
+        self._refused_told &= refused.keys()
 
     def _restore_inbox(self) -> None:
         """Make the inbox anew where somebody deleted it; not where its file system is away."""

@@ -167,12 +167,12 @@ class Walk:
             self._entry(folder, entry)
 
     def _entry(self, folder: str, entry: os.DirEntry[str]) -> None:
-        if (folder, entry.name) in self._old:  # its name was judged when it came
+        is_dir = entry.is_dir(follow_symlinks=False)
+        if not is_dir and (folder, entry.name) in self._old:  # its name was judged when it came
             self._file(folder, entry)
             return
         if not folder and entry.name.startswith(".") and self._result.sync_tool is None:
             self._result.sync_tool = synctools.tool_of((entry.name,))
-        is_dir = entry.is_dir(follow_symlinks=False)
         kind = names.classify(entry.name, is_dir=is_dir)
         if kind != "ok":
             self._ignore(kind, folder, entry.name)

@@ -384,6 +384,17 @@ def test_a_file_swapped_for_a_pipe_while_settling_is_refused(
     assert "a pipe" in why(inbox.scan(3.0))["a.jpg"]
 
 
+def test_a_file_that_became_a_folder_is_entered(inbox: Inbox, folder: Path, jpeg: bytes) -> None:
+    (folder / "a.jpg").write_bytes(jpeg)
+    inbox.scan(0.0)
+    (folder / "a.jpg").unlink()
+    (folder / "a.jpg").mkdir()
+    (folder / "a.jpg" / "b.jpg").write_bytes(jpeg)
+    scan = inbox.scan(1.0)
+    assert [file.path for file in scan.files] == ["a.jpg/b.jpg"]
+    assert scan.refused == []
+
+
 def test_folders_below_the_depth_limit_are_counted(folder: Path) -> None:
     (folder / "a" / "b" / "c").mkdir(parents=True)
     (folder / "a" / "b" / "x.jpg").touch()
