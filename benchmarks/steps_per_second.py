@@ -92,35 +92,38 @@ def _tensor(pixels: kit.Image) -> tf.Tensor:
     return tf.constant(pixels[None], tf.float32) / 255.0
 
 
-def _waiting(call: Callable[[], tuple[Any, tf.Tensor]]) -> Callable[[], float]:
+def _waiting(call: Callable[[], tuple[Any, tf.Tensor]], clock: str) -> Callable[[], float]:
     """Return ``call`` as a timed step that ends when the gradient is there."""
 
     def run() -> None:
         _terms, gradient = call()
         gradient[0, 0, 0, 0].numpy()
 
-    return kit.timed(run)
+    return kit.timed(run, kit.CLOCKS[clock])
 
 
-def steps(case: Case, wanted: tuple[str, ...]) -> dict[str, Callable[[], float]]:
+def steps(case: Case, wanted: tuple[str, ...], clock: str) -> dict[str, Callable[[], float]]:
     """Return the steps in TensorFlow by name; each returns the seconds it took."""
     ours, direct = case.targets(case.ours), case.targets(case.direct)
     mine = tf.function(lambda image: case.ours(image, ours), autograph=False)
-    found = {BASE: _waiting(lambda: mine(case.start)), "nstd, whole step": _whole_step(case, ours)}
+    found = {
+        BASE: _waiting(lambda: mine(case.start), clock),
+        "nstd, whole step": _whole_step(case, ours, clock),
+    }
     if "graph" in wanted:
         graph = tf.function(lambda image: case.direct(image, direct), autograph=False)
-        found["graph"] = _waiting(lambda: graph(case.start))
+        found["graph"] = _waiting(lambda: graph(case.start), clock)
     if "xla" in wanted:
         xla = tf.function(
             lambda image: case.direct(image, direct), autograph=False, jit_compile=True
         )
-        found["xla"] = _waiting(lambda: xla(case.start))
+        found["xla"] = _waiting(lambda: xla(case.start), clock)
     if "eager" in wanted:
-        found["eager"] = _waiting(lambda: case.direct(case.start, direct))
+        found["eager"] = _waiting(lambda: case.direct(case.start, direct), clock)
     return found
 
 
-def _whole_step(case: Case, targets: Targets) -> Callable[[], float]:
+def _whole_step(case: Case, targets: Targets, clock: str) -> Callable[[], float]:
     """Return L-BFGS's step in the loop on the device, as jobs run it; per step of several."""
     optimizer = LBFGS(case.params.history, 0.02, 0.03, case.params.average)
     loop = DeviceLoop(case.ours, optimizer)
@@ -130,12 +133,14 @@ def _whole_step(case: Case, targets: Targets) -> Callable[[], float]:
         _common, _memory, terms = loop(*state, targets, STEPS_A_CALL)
         terms.numpy()
 
-    whole = kit.timed(run)
+    whole = kit.timed(run, kit.CLOCKS[clock])
     return lambda: whole() / STEPS_A_CALL
 
 
 @contextmanager
-def torch_step(case: Case, layout: str, threads: int, path: str | None) -> Iterator[Any]:
+def torch_step(
+    case: Case, layout: str, threads: int, path: str | None, clock: str
+) -> Iterator[Any]:
     """Start PyTorch's step in its own process; yield None where PyTorch is not installed."""
     with tempfile.TemporaryDirectory() as folder:
         file = os.path.join(folder, "case.npz")
@@ -143,7 +148,7 @@ def torch_step(case: Case, layout: str, threads: int, path: str | None) -> Itera
         environment = {**os.environ, "PYTHONPATH": path or os.environ.get("PYTHONPATH", "")}
         script = str(Path(__file__).with_name("torch_step.py"))
         child = subprocess.Popen(
-            [sys.executable, script, file, str(threads), layout],
+            [sys.executable, script, file, str(threads), layout, clock],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -201,18 +206,20 @@ def measure(
     rounds: int,
     torch: Any,
     *,
+    clock: str = "wall",
     peak_side: int = PEAK_SIDE,
 ) -> dict[str, Any]:
     """Return the figures of one size; ``torch``: threads and path of PyTorch."""
+    tick = kit.CLOCKS[clock]
     with ExitStack() as stack:
-        things = steps(case, wanted)
+        things = steps(case, wanted, clock)
         children = {}
         for name in [name for name in TORCH_LAYOUTS if name in wanted]:
-            child = stack.enter_context(torch_step(case, TORCH_LAYOUTS[name], *torch))
+            child = stack.enter_context(torch_step(case, TORCH_LAYOUTS[name], *torch, clock=clock))
             if child is not None:
                 children[name] = things[name] = child
         product = 2.0 * peak_side**3
-        things["matrix"] = lambda: product / matrix_peak(side=peak_side, tries=1)
+        things["matrix"] = lambda: product / matrix_peak(side=peak_side, tries=1, clock=tick)
         seconds = kit.side_by_side(things, rounds)
         losses = {BASE: float(case.ours.terms(case.start, case.targets(case.ours)).total[0])}
         losses |= {name: child.loss for name, child in children.items()}
@@ -257,16 +264,27 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=VARIANTS)
     parser.add_argument("--torch-path", help="folder to import torch from, where it lies apart")
+    parser.add_argument(
+        "--clock", default="wall", choices=kit.CLOCKS,
+        help="processor: processor time over cores, for a machine that others use, too",
+    )  # fmt: skip
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     asked = parser.parse_args()
     kernels = load_kernels(weights.find(asked.weights).path)
     contents, styles = kit.pictures(asked.images)
     content, style = next(iter(contents.values())), next(iter(styles.values()))
-    facts: dict[str, Any] = {"machine": kit.machine(), "weights": asked.weights, "sizes": []}
+    facts: dict[str, Any] = {
+        "machine": kit.machine(),
+        "weights": asked.weights,
+        "clock": asked.clock,
+    }
+    facts["sizes"] = []
     for side in asked.sizes:
         case = Case(kernels, preset("standard"), side, content, style)
         torch = (asked.threads, asked.torch_path)
-        facts["sizes"].append(measure(case, tuple(asked.variants), asked.rounds, torch))
+        facts["sizes"].append(
+            measure(case, tuple(asked.variants), asked.rounds, torch, clock=asked.clock)
+        )
         show(facts["sizes"][-1])
         kit.finish(asked.out, "steps_per_second", facts)
 

