@@ -142,8 +142,8 @@ def test_the_watch_is_set_up_anew_after_a_pause(
     eye.check(1000.0, folders=[""], replaced=False)
     assert eye.health.mode == "events"
     assert eye.health.restarts == 1
-    (inbox / "beach.jpg").write_bytes(b"x")
     eye.take_hint()
+    (inbox / "beach.jpg").write_bytes(b"x")
     assert until(eye.take_hint)
 
 
