@@ -139,7 +139,7 @@ def _whole_step(case: Case, targets: Targets, clock: str) -> Callable[[], float]
 
 @contextmanager
 def torch_step(
-    case: Case, layout: str, threads: int, path: str | None, clock: str
+    case: Case, layout: str, threads: int, path: str | None, *, clock: str
 ) -> Iterator[Any]:
     """Start PyTorch's step in its own process; yield None where PyTorch is not installed."""
     with tempfile.TemporaryDirectory() as folder:
@@ -204,7 +204,7 @@ def measure(
     case: Case,
     wanted: tuple[str, ...],
     rounds: int,
-    torch: Any,
+    torch: tuple[int, str | None],
     *,
     clock: str = "wall",
     peak_side: int = PEAK_SIDE,
