@@ -21,6 +21,8 @@ _IMAGES = 14
 _PAIR_SHARE = 0.2
 """Share of the budget that L-BFGS's pairs may take."""
 _TILES = (1536, 1024, 768, 640, 512, 448, 384, 320, 256, 192, 128)
+_GOOD_TILE = 320
+"""Below this side halos cost more time than a longer history saves."""
 _SMALLEST_HISTORY = 2
 
 _IMAGE = 12  # bytes of one (H, W, 3) float32 pixel
@@ -81,15 +83,20 @@ def plan(
     smaller tile. The smallest tile is taken even where the prediction exceeds the budget.
     """
     fits = int(_PAIR_SHARE * budget / (2 * _IMAGE * pixels))
-    history = max(min(history, fits), min(history, _SMALLEST_HISTORY))
+    most = max(min(history, fits), min(history, _SMALLEST_HISTORY))
+    least = min(most, _SMALLEST_HISTORY)
+    shorter = range(most, least - 1, -1)
     options = [
-        tile for tile in (0, *_TILES) if footprint.bytes_for(pixels, tile, history) <= budget
-    ] or [_TILES[-1]]
+        *((0, pairs) for pairs in shorter if 2 * pairs >= most),
+        *((tile, pairs) for pairs in shorter for tile in _TILES if tile >= _GOOD_TILE),
+        *((tile, least) for tile in _TILES),
+    ]
+    fitting = (each for each in options if footprint.bytes_for(pixels, *each) <= budget)
+    tile, pairs = next(fitting, (_TILES[-1], least))
     if smaller:
-        begin = options[0]
-        options = [tile for tile in _TILES if not begin or tile < begin] or [_TILES[-1]]
-        options = options[min(smaller, len(options)) - 1 :]
-    return MemoryPlan(options[0], history)
+        below = [each for each in _TILES if not tile or each < tile] or [_TILES[-1]]
+        tile = below[min(smaller, len(below)) - 1]
+    return MemoryPlan(tile, pairs)
 
 
 def default_budget() -> float:
