@@ -39,13 +39,16 @@ TOLERANCE = 0.05
 SCHEDULE = StyleParams(
     **{
         **{field.name: getattr(J, field.name) for field in dataclasses.fields(J)},
-        "iterations": 600,
+        "iterations": 400,
         "range_weight": 30.0,
         "pyramid_min": 128,
-        "coarse_growth": 1.0,
+        "coarse_growth": 0.3,
     }
 )
-"""The pyramid that nstd runs on J."""
+"""The pyramid that nstd runs on J: 128 pixels and up, few steps on coarse levels, 400 at most.
+
+Chosen on one pair (golden gate in starry night, 256 pixels) and fixed since.
+"""
 
 
 @dataclasses.dataclass
