@@ -124,7 +124,8 @@ class TargetMaker:
         cache: StyleCache,
         network: str,
     ) -> None:
-        self._params, self._styles, self._cache = params, styles, cache
+        self._params, self._cache = params, cache
+        self._regions = _by_region(styles)
         self._style_layers = tuple(layer for layer, _ in params.layer_weights())
         self._network = network
         self._weights = weights_of(params)
@@ -141,19 +142,13 @@ class TargetMaker:
     def _style_targets(self, level: PyramidLevel, reader: Reader) -> dict[str, tuple[Moments, ...]]:
         regions = [
             [(style.weight, self._moments(style, level, reader)) for style in styles]
-            for styles in self._regions()
+            for styles in self._regions
         ]
         return {
             layer: tuple(_blend([(w, found[layer]) for w, found in each]) for each in regions)
             for layer in self._style_layers
         }
 
-    def _regions(self) -> list[list[StyleImage]]:
-        """Return the styles by where they apply: those that share a mask are blended there."""
-        regions: dict[int, list[StyleImage]] = {}
-        for style in self._styles:
-            regions.setdefault(id(style.mask), []).append(style)
-        return list(regions.values())
 
     def _moments(self, style: StyleImage, level: PyramidLevel, reader: Reader) -> LayerMoments:
         if self._params.squeeze:
@@ -185,7 +180,7 @@ class TargetMaker:
 
     def _shares(self, level: PyramidLevel) -> dict[str, tuple[tf.Tensor, ...]]:
         """Return each region's mask at each layer's size; styles without one fill the rest."""
-        masks = [styles[0].mask for styles in self._regions()]
+        masks = [styles[0].mask for styles in self._regions]
         if all(mask is None for mask in masks):
             return {}
         shares = {}
@@ -202,6 +197,25 @@ class TargetMaker:
                 found.append(small)
             shares[layer] = tuple(rest if small is None else small for small in found)
         return shares
+
+
+def _by_region(styles: Sequence[StyleImage]) -> list[list[StyleImage]]:
+    """Return the styles by where they apply: those that share a mask are blended there."""
+    regions: list[list[StyleImage]] = []
+    for style in styles:
+        for region in regions:
+            if _same_mask(region[0].mask, style.mask):
+                region.append(style)
+                break
+        else:
+            regions.append([style])
+    return regions
+
+
+def _same_mask(one: NDArray[np.float32] | None, other: NDArray[np.float32] | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one is other or np.array_equal(one, other)
 
 
 def _blend(parts: Sequence[tuple[float, Moments]]) -> Moments:
