@@ -50,8 +50,13 @@ def moments(features: tf.Tensor, share: tf.Tensor | None = None) -> Moments:
         shape = tf.shape(features)
         count = tf.cast(shape[1] * shape[2], tf.float32) * tf.ones((shape[0],))
     else:
-        count = tf.maximum(tf.reduce_sum(share, (1, 2, 3)), 1e-6)
+        count = area(share)
     return Moments(sums.mean / count[:, None], sums.gram / count[:, None, None])
+
+
+def area(share: tf.Tensor) -> tf.Tensor:
+    """Return the positions that a mask (B, h, w, 1) covers, (B,); a trifle where it is empty."""
+    return tf.maximum(tf.reduce_sum(share, (1, 2, 3)), 1e-6)
 
 
 def content_loss(features: tf.Tensor, target: tf.Tensor, normalization: Normalization) -> tf.Tensor:

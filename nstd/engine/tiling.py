@@ -172,7 +172,7 @@ class TiledObjective:
     ) -> tuple[tf.Tensor, dict[str, Regions]]:
         """Return the style term and its gradient with respect to the sums."""
         counts = {
-            layer: tuple(tf.reduce_sum(mask, (1, 2, 3)) for mask in targets.shares[layer])
+            layer: tuple(losses.area(mask) for mask in targets.shares[layer])
             if targets.shares
             else (self._positions(images, layer),)
             for layer in sums
