@@ -149,7 +149,6 @@ class TargetMaker:
             for layer in self._style_layers
         }
 
-
     def _moments(self, style: StyleImage, level: PyramidLevel, reader: Reader) -> LayerMoments:
         if self._params.squeeze:
             height, width = self._params.squeeze

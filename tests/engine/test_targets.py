@@ -154,7 +154,8 @@ def test_styles_without_a_mask_fill_the_rest(reader: Counted) -> None:
 
 def test_styles_that_share_a_mask_are_blended_in_it(reader: Counted) -> None:
     left, _ = halves()
-    found = build(reader, StyleImage(ONE, 3.0, mask=left), StyleImage(OTHER, 1.0, mask=left))
+    first, second = StyleImage(ONE, 3.0, mask=left), StyleImage(OTHER, 1.0, mask=left.copy())
+    found = build(reader, first, second)
     blend = build(reader, StyleImage(ONE, 3.0), StyleImage(OTHER, 1.0))
     assert found.regions == (1, True)
     np.testing.assert_allclose(found.style[DEEP][0].gram, blend.style[DEEP][0].gram, 1e-6)

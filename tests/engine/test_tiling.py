@@ -70,6 +70,16 @@ def test_loss_and_gradient_are_those_of_the_untiled_objective(case: str) -> None
     np.testing.assert_allclose(tiled, gradient, atol=5e-4 * scale)
 
 
+def test_an_empty_region_asks_for_nothing() -> None:
+    params = StyleParams()
+    whole = objective(params)
+    aims = targets(whole, params, (64, 64), 2)
+    none = {layer: tuple(map(tf.zeros_like, masks)) for layer, masks in aims.shares.items()}
+    terms, gradient = TiledObjective(whole, 48)(as_image(64, 64, 3), aims._replace(shares=none))
+    assert float(terms.style[0]) == 0.0
+    assert np.all(np.isfinite(gradient))
+
+
 @pytest.mark.parametrize("size", [(64, 64), (113, 170), (50, 203)])
 def test_features_and_moments_are_read_as_in_one_piece(size: tuple[int, int]) -> None:
     params = StyleParams()
