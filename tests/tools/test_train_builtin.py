@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tools.train_builtin import batches, cache, layout, scenes, textures
+from tools.train_builtin import batches, cache, layout, media, scenes, textures
 
 PLAN = cache.Plan(size=64, classes=12, exemplars=1, scenes=6)
 SHIPPED = Path(__file__).resolve().parents[2] / "nstd" / "engine" / "builtin.npz"
@@ -33,10 +33,10 @@ def test_a_texture_depends_on_its_seeds_alone_and_exemplars_differ(number: int) 
     assert not np.array_equal(first, textures.texture(0, number, 1, 48))
 
 
-@pytest.mark.parametrize("medium", range(len(scenes.MEDIA)))
+@pytest.mark.parametrize("medium", range(len(media.MEDIA)))
 def test_every_medium_repaints_a_scene_in_its_own_way(medium: int) -> None:
     clean = scenes.compose(np.random.default_rng(1), 0, 48).image.clip(0, 1)
-    painted = scenes.paint(np.random.default_rng(2), clean, medium)
+    painted = media.paint(np.random.default_rng(2), clean, medium)
     assert painted.shape == clean.shape
     assert np.isfinite(painted).all()
     assert 0.002 < np.abs(painted - clean).mean() < 0.5
@@ -47,7 +47,7 @@ def test_a_scenes_maps_name_a_thing_and_a_depth_for_every_pixel() -> None:
     assert painted.dtype == clean.dtype == maps.dtype == np.uint8
     assert maps[..., 0].max() < len(scenes.THINGS)
     assert set(np.unique(maps[..., 2])) <= {0, 255}
-    assert 0 <= medium < len(scenes.MEDIA)
+    assert 0 <= medium < len(media.MEDIA)
 
 
 def test_a_steps_batch_is_the_same_whenever_it_is_cut(images: cache.Images) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from tools.train_builtin import layout
-from tools.train_builtin.scenes import MEDIA, THINGS
+from tools.train_builtin.media import MEDIA
+from tools.train_builtin.scenes import THINGS
 
 STYLE_TAPS = {
     "block1_conv1": 0.3,
