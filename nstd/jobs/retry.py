@@ -32,6 +32,7 @@ def retry(spool: Spool, job_id: str, library: Mapping[str, LibraryStyle], rules:
     """
     job = spool.ledger.get(job_id)
     path = _folder_of(spool, job)
+    spool.clear_leftovers()  # its old folder would be a second name of the same files
     files = _files(path, job)
     spec, inputs = _as_before(job, path, files) or _anew(job, path, files, library, rules)
     gone = [c for c in spec.styles if c.library and c.image not in library]

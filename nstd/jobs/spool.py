@@ -207,6 +207,11 @@ class Spool:
         else:
             self._leftovers.discard(job_id)
 
+    def clear_leftovers(self) -> None:
+        """Remove the folders of ended jobs that ``discard`` could not."""
+        for name in sorted(self._leftovers):
+            self.discard(name)
+
     def clear_retried(self, *job_ids: str) -> list[str]:
         """Remove the folders below ``failed`` of jobs that were tried again; returns problems."""
         notes = []
@@ -225,8 +230,7 @@ class Spool:
     def catch_up(self) -> list[str]:
         """Go on with endings and removals that an error or a crash cut off; returns problems."""
         notes = self.clear_inbox() + self.clear_retried()
-        for name in sorted(self._leftovers):
-            self.discard(name)
+        self.clear_leftovers()
         for job in self.ledger.jobs("failing", "delivered"):
             try:
                 (self.set_aside if job.state == "failing" else self.finish)(job.id)
