@@ -45,9 +45,9 @@ _A = np.array(
 
 def transform_kernel(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return G k Gᵀ of a (3, 3, in, out) kernel as (36, in, out), computed in float64."""
-    wide = np.einsum("ai,bj,ijco->abco", _G, _G, kernel.astype(np.float64), optimize=True)
-    transformed: NDArray[np.float32] = wide.reshape(36, *kernel.shape[2:]).astype(np.float32)
-    return transformed
+    # as one matrix product: einsum takes a hundred times as long, ten seconds for all of VGG19
+    wide = np.kron(_G, _G) @ kernel.reshape(9, -1).astype(np.float64)
+    return wide.reshape(36, *kernel.shape[2:]).astype(np.float32)
 
 
 def gradient_kernel(kernel: NDArray[np.float32]) -> NDArray[np.float32]:
