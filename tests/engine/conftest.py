@@ -61,7 +61,8 @@ def write_npz(path: Path, kernels: Kernels) -> Weights:
     """Write kernels in the layout of the built-in features and return them as weights."""
     arrays = {f"{name}/kernel": kernel for name, (kernel, _) in kernels.items()}
     arrays |= {f"{name}/bias": bias for name, (_, bias) in kernels.items()}
-    np.savez(path, card=np.array(json.dumps({"name": "test"})), **arrays)
+    card = np.array(json.dumps({"name": "test"}))
+    np.savez(path, allow_pickle=False, card=card, **arrays)
     data = path.read_bytes()
     digests = hashlib.sha256(data).hexdigest(), hashlib.md5(data).hexdigest()  # noqa: S324
     return Weights("path", str(path), *digests, "npz")

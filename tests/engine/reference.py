@@ -27,12 +27,12 @@ STYLE_LAYERS = [f"block{block}_conv1" for block in range(1, 6)]
 
 def bgr_of(rgb: NDArray[np.floating]) -> Array:
     """Return RGB in [0, 1] as mean-subtracted BGR in 0..255."""
-    return rgb[..., ::-1].astype(np.float64) * 255.0 - MEANS
+    return np.asarray(rgb[..., ::-1].astype(np.float64) * 255.0 - MEANS)
 
 
 def rgb_of(bgr: Array) -> Array:
     """Return mean-subtracted BGR in 0..255 as RGB in [0, 1]."""
-    return (bgr + MEANS)[..., ::-1] / 255.0
+    return np.asarray((bgr + MEANS)[..., ::-1] / 255.0)
 
 
 # --- layers --------------------------------------------------------------------------------------
@@ -40,19 +40,19 @@ def rgb_of(bgr: Array) -> Array:
 
 def padded(x: Array, edge: str) -> Array:
     """Add one pixel around (B, H, W, C): zeros, or the border once more."""
-    mode = "edge" if edge == "replicate" else "constant"
-    return np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode)
+    around = ((0, 0), (1, 1), (1, 1), (0, 0))
+    return np.pad(x, around, "edge") if edge == "replicate" else np.pad(x, around)
 
 
 def convolve(x: Array, kernel: NDArray[np.floating]) -> Array:
     """Correlate (B, H+2, W+2, in) with (3, 3, in, out), no padding: (B, H, W, out)."""
     height, width = x.shape[1] - 2, x.shape[2] - 2
     wide = kernel.astype(np.float64)
-    return sum(
-        np.tensordot(x[:, i : i + height, j : j + width], wide[i, j], 1)
-        for i in range(3)
-        for j in range(3)
-    )
+    y = np.zeros((x.shape[0], height, width, kernel.shape[3]))
+    for i in range(3):
+        for j in range(3):
+            y += np.tensordot(x[:, i : i + height, j : j + width], wide[i, j], 1)
+    return y
 
 
 def convolve_back(upstream: Array, kernel: NDArray[np.floating]) -> Array:
@@ -131,11 +131,9 @@ class Net:
 
     def backward(self, gradients: Mapping[str, Array]) -> Array:
         """Return the image's gradient of a loss that has ``gradients`` at its features."""
-        x: Array | None = None
+        x = np.zeros(1)  # nothing is pulled below the deepest layer
         for name, back in reversed(self._backs):
-            if name in gradients:
-                x = gradients[name] if x is None else x + gradients[name]
-            x = back(x)
+            x = back(x + gradients[name] if name in gradients else x)
         return x
 
 
@@ -145,7 +143,7 @@ class Net:
 def gram(features: Array) -> Array:
     """Return F Fᵀ over the number of positions: (B, h, w, C) -> (B, C, C)."""
     positions = features.shape[1] * features.shape[2]
-    return np.einsum("bijc,bijd->bcd", features, features) / positions
+    return np.asarray(np.einsum("bijc,bijd->bcd", features, features) / positions)
 
 
 def covariance(features: Array) -> Array:
@@ -197,7 +195,7 @@ def wasserstein_style(features: Array, style: Array, *, relative: bool) -> Array
     cross = np.sqrt(np.maximum(np.linalg.eigvals(got @ wanted).real, 0.0)).sum(1)
     spread = np.einsum("bcc->b", got) + np.einsum("bcc->b", wanted) - 2.0 * cross
     mean = np.square(features.mean((1, 2)) - style.mean((1, 2))).mean(1)
-    return (mean + spread / features.shape[3]) / scale
+    return np.asarray((mean + spread / features.shape[3]) / scale)
 
 
 def finite_differences(function: Callable[[Array], Array], at: Array, width: float) -> Array:
@@ -248,7 +246,8 @@ class Tutorial:
 
         ``tf.train.AdamOptimizer(5, beta1=0.99, epsilon=0.1)``, clipped to the valid range.
         """
-        image, best, losses = start.copy(), start, []
+        image, best = start.copy(), start
+        losses: list[float] = []
         first, second = np.zeros_like(image), np.zeros_like(image)
         for step in range(1, steps + 1):
             total, _, _, gradient = self.loss(image)

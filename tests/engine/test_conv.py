@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from nstd.engine import conv
 from tests.engine import reference
@@ -16,7 +17,7 @@ SIZES = [(1, 1, 1), (1, 4, 4), (2, 5, 9), (2, 7, 4), (1, 16, 3), (1, 13, 18)]
 
 def parts(
     size: tuple[int, int, int], before: int, after: int
-) -> tuple[reference.Array, reference.Array]:
+) -> tuple[reference.Array, NDArray[np.float32]]:
     """Return padded features (B, H+2, W+2, before) and a kernel (3, 3, before, after)."""
     rng = np.random.default_rng(sum(size))
     batch, height, width = size
@@ -58,11 +59,11 @@ def test_winograd_serves_every_size_with_one_trace() -> None:
     kernel = parts((1, 1, 1), 4, 6)[1]
     layer, traces = conv.Winograd(kernel), []
 
-    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 4))])
-    def traced(x: tf.Tensor) -> tf.Tensor:
+    def convolve(x: tf.Tensor) -> tf.Tensor:
         traces.append(1)
         return layer(x)
 
+    traced = tf.function(convolve, input_signature=[tf.TensorSpec((None, None, None, 4))])
     for size in SIZES:
         x = parts(size, 4, 6)[0]
         close(traced(tf.constant(x, tf.float32)), reference.convolve(x, kernel))

@@ -162,7 +162,8 @@ def test_total_variation_is_the_mean_squared_difference_of_neighbours() -> None:
 
     def formula(there: Array) -> Array:
         across = np.square(np.diff(there, axis=2)).mean((1, 2, 3))
-        return across + np.square(np.diff(there, axis=1)).mean((1, 2, 3))
+        down = np.square(np.diff(there, axis=1)).mean((1, 2, 3))
+        return np.asarray(across + down)
 
     at = as_tensor(images)
     with tf.GradientTape() as tape:
@@ -178,7 +179,7 @@ def test_range_loss_pulls_what_is_out_of_range_back() -> None:
 
     def formula(there: Array) -> Array:
         outside = np.maximum(0.0, -there) + np.maximum(0.0, there - 1.0)
-        return np.square(outside).mean((1, 2, 3))
+        return np.asarray(np.square(outside).mean((1, 2, 3)))
 
     at = as_tensor(images)
     with tf.GradientTape() as tape:

@@ -31,7 +31,7 @@ class Quadratic:
         self.begin = rng.uniform(0.0, 1.0, shape)
 
     def gradient(self, x: Array) -> Array:
-        return self.curvature * (x - self.centre)
+        return np.asarray(self.curvature * (x - self.centre))
 
     def value(self, x: Array) -> Array:
         values: Array = (self.curvature * (x - self.centre) ** 2).sum((1, 2, 3)) / 2.0
@@ -94,14 +94,15 @@ def two_loops(pairs: list[tuple[Array, Array]], gradient: Array) -> Array:
         alphas.append((s * q).sum() / (s * y).sum())
         q -= alphas[-1] * y
     s, y = pairs[-1]
-    r = q * (s * y).sum() / (y * y).sum()
+    r: Array = q * (s * y).sum() / (y * y).sum()
     for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
         r += s * (alpha - (y * r).sum() / (s * y).sum())
     return r
 
 
 def numpy_lbfgs(problem: Quadratic, steps: int, history: int, first: float) -> list[Array]:
-    x, pairs, path, before = problem.begin, [], [], None
+    pairs: list[tuple[Array, Array]] = []
+    x, path, before = problem.begin, [], None
     for _ in range(steps):
         gradient = problem.gradient(x)
         if before is None:

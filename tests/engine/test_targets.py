@@ -12,7 +12,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from nstd.engine import losses, targets
-from nstd.engine.objective import Objective
+from nstd.engine.objective import Objective, Targets
 from nstd.engine.params import StyleParams
 from nstd.engine.progress import StyleImage
 from nstd.engine.pyramid import PyramidLevel
@@ -60,7 +60,7 @@ def build(
     params: StyleParams = PARAMS,
     cache: StyleCache | None = None,
     network: str = "network",
-) -> targets.Targets:
+) -> Targets:
     content = tf.constant(picture(LEVEL.height, LEVEL.width, 9)[None] / np.float32(255))
     maker = TargetMaker(params, styles, cache or StyleCache(None), network)
     return maker.build(content, LEVEL, reader)
@@ -265,7 +265,8 @@ def test_a_foreign_archive_is_a_miss(reader: Counted, tmp_path: Path, looks: lis
     build(reader, style, cache=StyleCache(str(tmp_path)))
     (path,) = tmp_path.glob("*.npz")
     odd = np.zeros((1, 8), np.float32)
-    np.savez(path, **{f"{SHALLOW}/mean": odd, f"{SHALLOW}/gram": odd, f"{DEEP}/mean": odd})
+    arrays = {f"{SHALLOW}/mean": odd, f"{SHALLOW}/gram": odd, f"{DEEP}/mean": odd}
+    np.savez(path, allow_pickle=False, **arrays)
     build(reader, style, cache=StyleCache(str(tmp_path), looks.append))
     assert looks == [False]
 

@@ -110,7 +110,7 @@ def test_each_tile_is_a_sign_of_life() -> None:
 def test_a_short_budget_paints_the_same_picture_in_tiles(
     stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    params = dataclasses.replace(PRESETS["tiny"], size=160, iterations=3, pyramid_min=160)
+    params = dataclasses.replace(PRESETS["tiny"], iterations=3, history=3, pyramid_min=160)
     content, styles = picture(120, 160, 6), [StyleImage(picture(60, 70, 7))]
     whole = stylizer.stylize(content, styles, params, listener=Listener())
     monkeypatch.setattr(stylizer, "_budget", 1.0)

@@ -121,7 +121,8 @@ def test_loss_and_gradient_are_the_sources_formulas(name: str, lively: Kernels) 
         shares={},
         weights=weights_of(params),
     )
-    image = picture(*photograph.shape[:2], 3)
+    height, width = photograph.shape[:2]
+    image = picture(height, width, 3)
     at = tf.constant(image[None] / np.float32(255))
     terms, gradient = Objective(extractor, params)(at, aim)
     total, content_term, style_term, slope = source(name, lively).loss(bgr(image))
