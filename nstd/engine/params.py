@@ -127,7 +127,7 @@ _TUTORIAL = StyleParams(
 )
 
 PRESETS: dict[str, StyleParams] = {
-    "draft": StyleParams(preset="draft", size=256, iterations=80),
+    "draft": StyleParams(preset="draft", size=256, iterations=60),
     "standard": StyleParams(preset="standard"),
     "fine": StyleParams(preset="fine", size=1024, iterations=450),
     "tiny": StyleParams(preset="tiny", size=48, iterations=4, pyramid_min=32, bleed=0.0),
