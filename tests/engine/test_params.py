@@ -7,7 +7,7 @@ import json
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nstd.engine import params
@@ -27,6 +27,7 @@ def test_an_unknown_preset_is_refused_with_the_list() -> None:
         params.preset("quick")
 
 
+@settings(deadline=None)
 @given(st.floats(0.0, 1.0))
 def test_layer_weights_sum_to_one_and_never_grow_with_depth(strength: float) -> None:
     weights = StyleParams(style_strength=strength).layer_weights()

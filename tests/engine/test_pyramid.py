@@ -7,7 +7,7 @@ import math
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nstd.engine import pyramid
@@ -20,6 +20,7 @@ def params(iterations: int, smallest: int = 64, growth: float = 1.25) -> StylePa
     return StyleParams(iterations=iterations, pyramid_min=smallest, coarse_growth=growth)
 
 
+@settings(deadline=None)
 @given(SIDES, SIDES, st.integers(1, 20_000), st.sampled_from([32, 64, 200]), st.floats(0.25, 4.0))
 def test_steps_sum_to_the_iterations_and_the_last_level_has_one(
     height: int, width: int, iterations: int, smallest: int, growth: float
@@ -30,12 +31,14 @@ def test_steps_sum_to_the_iterations_and_the_last_level_has_one(
     assert (levels[-1].height, levels[-1].width) == (max(16, height), max(16, width))
 
 
+@settings(deadline=None)
 @given(SIDES, SIDES, st.integers(1, 40))
 def test_levels_are_counted_from_zero_without_gaps(height: int, width: int, steps: int) -> None:
     levels = pyramid.pyramid(height, width, params(steps))
     assert [level.index for level in levels] == list(range(len(levels)))
 
 
+@settings(deadline=None)
 @given(st.integers(64, 8192), st.integers(64, 8192))
 def test_long_sides_grow_by_the_square_root_of_two(height: int, width: int) -> None:
     sizes = pyramid.level_sizes(height, width, 64)
@@ -44,6 +47,7 @@ def test_long_sides_grow_by_the_square_root_of_two(height: int, width: int) -> N
         assert max(fine) / max(coarse) == pytest.approx(math.sqrt(2.0), abs=0.02)
 
 
+@settings(deadline=None)
 @given(st.integers(64, 2048), st.integers(64, 2048))
 def test_levels_keep_the_shape_of_the_picture(height: int, width: int) -> None:
     for h, w in pyramid.level_sizes(height, width, 64):
@@ -51,6 +55,7 @@ def test_levels_keep_the_shape_of_the_picture(height: int, width: int) -> None:
             assert abs(h * width - w * height) <= max(height, width)  # half a pixel a side
 
 
+@settings(deadline=None)
 @given(SIDES, SIDES)
 def test_no_level_is_too_narrow_for_the_network(height: int, width: int) -> None:
     sizes = pyramid.level_sizes(height, width, 64)

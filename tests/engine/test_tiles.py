@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nstd.engine.tiles import stages
@@ -32,6 +32,7 @@ def test_a_halo_is_at_least_what_the_convolutions_reach(stage: int, reach: int) 
     assert found.halo % found.grid == 0
 
 
+@settings(deadline=None)
 @given(
     height=st.integers(16, 400),
     width=st.integers(16, 400),
