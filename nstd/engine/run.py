@@ -237,13 +237,13 @@ class Run:
         arrays |= {f"memory.{name}": value.numpy() for name, value in memory.items()}
         facts = {
             "level": self.level_index,
-            "steps_run": self.steps_run,
-            "tiles": self.tiles,
-            "level_losses": self.level_losses,
+            "steps_run": list(self.steps_run),  # a copy: a checkpoint stays as it is
+            "tiles": list(self.tiles),
+            "level_losses": list(self.level_losses),
             "history": [(step, losses.to_dict()) for step, losses in self.history],
-            "notes": self.notes,
+            "notes": list(self.notes),
             "rollbacks": self.rollbacks,
-            "seconds": self.seconds,
+            "seconds": dict(self.seconds),
             "pixel_steps": self.pixel_steps,
             "seed": self.params.seed,
         }
