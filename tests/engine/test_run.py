@@ -198,6 +198,17 @@ def test_a_run_resumed_at_any_checkpoint_ends_with_the_same_bytes(
         same(paint(params, fresh, resume=Checkpoint.from_bytes(data)), whole)
 
 
+def test_a_checkpoint_stays_as_it_is_while_the_run_goes_on(paint: Callable[..., Result]) -> None:
+    seen: list[tuple[Checkpoint, bytes]] = []
+    paint(
+        TWO_LEVELS, checkpoint=lambda checkpoint: seen.append((checkpoint, checkpoint.to_bytes()))
+    )
+    for checkpoint, data in seen:
+        assert checkpoint.facts == Checkpoint.from_bytes(data).facts | {
+            "history": checkpoint.facts["history"]  # tuples, which JSON turns into lists
+        }
+
+
 def test_checkpoints_come_at_level_ends_and_by_the_clock(
     paint: Callable[..., Result], clock: Clock
 ) -> None:
