@@ -23,7 +23,7 @@ from nstd.service.config import Config
 from nstd.service.findings import Finding, bad, from_error, good, note
 from nstd.service.http import LISTEN_FILE, split
 from nstd.service.page.words import counted
-from nstd.service.status import LEDGER_FILE
+from nstd.service.status import find_ledger
 
 PROBE_S = 180
 WATCHES = "/proc/sys/fs/inotify/max_user_watches"
@@ -78,10 +78,10 @@ def _daemon(config: Config) -> Iterator[Finding]:
 
 
 def _ledger(config: Config) -> Iterator[Finding]:
-    path = config.folders.state / LEDGER_FILE
-    if not path.exists():
-        return
     try:
+        path = find_ledger(config)
+        if path is None:
+            return
         with Ledger(str(path)) as ledger:
             counts = ledger.counts()
     except NstdError as error:
@@ -91,7 +91,10 @@ def _ledger(config: Config) -> Iterator[Finding]:
 
 
 def _library(config: Config) -> Iterator[Finding]:
-    styles = scan_library(str(config.folders.styles))
+    try:
+        styles = scan_library(str(config.folders.styles))
+    except NstdError:
+        return  # said of the folder already
     usable = [name for name, style in styles.items() if style.problem is None]
     for style in styles.values():
         if style.problem is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import pwd
 import signal
 import stat
 import time
@@ -16,6 +17,7 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
+from nstd.errors import NoSpaceError
 from nstd.jobs import publish
 from nstd.service import lease, places, synctools
 from nstd.service.config import Config
@@ -36,7 +38,7 @@ def _folder(name: str, path: Path, config: Config) -> Iterator[Finding]:
     try:
         found = os.stat(path)
     except FileNotFoundError:
-        yield _missing(name, path)
+        yield from _missing(name, path, config)
         return
     except OSError as error:
         yield bad(name, f"{path} cannot be reached: {error.strerror}.", "Check the mount.")
@@ -62,11 +64,13 @@ def _folder(name: str, path: Path, config: Config) -> Iterator[Finding]:
     yield from _tries(name, path)
 
 
-def _missing(name: str, path: Path) -> Finding:
-    above = next((folder for folder in path.parents if folder.exists()), Path("/"))
+def _missing(name: str, path: Path, config: Config) -> Iterator[Finding]:
+    above = next((folder for folder in path.parents if os.path.exists(folder)), Path("/"))
     if os.access(above, os.W_OK | os.X_OK):
-        return good(name, f"{path} is not there yet; nstd makes it at the start.")
-    return bad(
+        yield good(name, f"{path} is not there yet; nstd makes it at the start.")
+        yield from _room(name, above, config)
+        return
+    yield bad(
         name,
         f"{path} is not there, and {above} does not let nstd make it.",
         f"Make it: sudo install -d -m 2775 -o {_user()} {path}",
@@ -74,11 +78,22 @@ def _missing(name: str, path: Path) -> Finding:
 
 
 def _user() -> str:
-    return os.environ.get("USER") or str(os.geteuid())
+    with contextlib.suppress(KeyError):
+        return pwd.getpwuid(os.geteuid()).pw_name
+    return str(os.geteuid())
 
 
 def _let_in(path: Path) -> str:
     return f"Give the user {_user()} access: sudo chown {_user()} {path}, or by its group."
+
+
+def _not_written(name: str, path: Path, code: int) -> Finding:
+    sentence = f"{path} cannot be written: {os.strerror(code)}."
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        return bad(name, sentence, "Free some space there.", NoSpaceError.exit_code)
+    if code == errno.EROFS:
+        return bad(name, sentence, "Mount it for writing, or name another place.")
+    return bad(name, sentence, _let_in(path))
 
 
 def _file_system(name: str, path: Path, kind: str, config: Config) -> Iterator[Finding]:
@@ -130,7 +145,7 @@ def _tries(name: str, path: Path) -> Iterator[Finding]:
     try:
         problem = _write(folder, temporary)
         if problem is not None:
-            yield bad(name, f"{path} cannot be written: {problem}.", _let_in(path))
+            yield _not_written(name, path, problem)
             return
         yield good(name, f"{path} can be written.")
         yield from _habits(name, path, folder, temporary)
@@ -140,12 +155,13 @@ def _tries(name: str, path: Path) -> Iterator[Finding]:
         os.close(folder)
 
 
-def _write(folder: int, name: str) -> str | None:
+def _write(folder: int, name: str) -> int | None:
+    """Try to write a file; return the number of what refused it."""
     try:
         publish.write_new(folder, name, b"nstd")
         os.fsync(folder)
     except OSError as error:
-        return os.strerror(error.errno or errno.EIO)
+        return error.errno or errno.EIO
     return None
 
 

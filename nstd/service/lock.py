@@ -9,7 +9,7 @@ import os
 import struct
 from typing import Self
 
-from nstd.errors import AlreadyRunningError
+from nstd.errors import AlreadyRunningError, StorageError
 from nstd.jobs import publish
 
 LOCK_FILE = "lock"
@@ -42,8 +42,13 @@ class StateLock:
                 raise publish.storage_error(self._path, error) from error
             raise _held(self._path) from error
         self._descriptor = descriptor
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        try:
+            with publish.guard(self._path):
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except StorageError:
+            self.release()
+            raise
 
     def release(self) -> None:
         """Let go; the file stays, since removing it would let two in at once."""

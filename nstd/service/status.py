@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nstd import __version__
-from nstd.errors import NstdError, UsageError
+from nstd.errors import NstdError, StorageError, UsageError
 from nstd.jobs.job import ENDED, TRANSITIONS, Job
 from nstd.jobs.ledger import Ledger, RequestKind
 from nstd.service import jobs_view, lock
@@ -28,12 +28,28 @@ SHOWN_WAITING = 200
 
 def gather(config: Config, now: float | None = None) -> Snapshot:
     """Return the daemon's own snapshot where it runs and answers, else one from its files."""
+    ledger = find_ledger(config)
     pid = lock.holder(str(config.folders.state))
     if pid is not None:
         snapshot = _asked(config.folders.state)
         if snapshot is not None:
             return snapshot
-    return _from_files(config, pid, time.time() if now is None else now)
+    return _from_files(config, ledger, pid, time.time() if now is None else now)
+
+
+def find_ledger(config: Config) -> Path | None:
+    """Return the ledger's path, None where there is none yet; StorageError where none may look."""
+    path = config.folders.state / LEDGER_FILE
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StorageError(
+            f"The state folder {config.folders.state} cannot be looked into: {error.strerror}.",
+            "Ask as nstd's user or as a member of its group (sudo -u nstd nstd ...).",
+        ) from error
+    return path
 
 
 def _asked(state: Path) -> Snapshot | None:
@@ -58,7 +74,7 @@ def _get(host: str, port: int) -> bytes:
     return data
 
 
-def _from_files(config: Config, pid: int | None, now: float) -> Snapshot:
+def _from_files(config: Config, path: Path | None, pid: int | None, now: float) -> Snapshot:
     snapshot = Snapshot(
         taken=now,
         state="down" if pid is None else "ready",
@@ -71,8 +87,7 @@ def _from_files(config: Config, pid: int | None, now: float) -> Snapshot:
     if pid is not None:
         note = f"The daemon (pid {pid}) does not answer over HTTP: progress is not shown."
         snapshot = dataclasses.replace(snapshot, notes=(note,))
-    path = config.folders.state / LEDGER_FILE
-    if not path.exists():
+    if path is None:
         return _with_inbox(snapshot, _scan(config, None, now), now)
     with Ledger(str(path)) as ledger:
         snapshot = dataclasses.replace(snapshot, **jobs_view.fields(ledger))
@@ -131,8 +146,8 @@ def ask(
     ``which`` is a job's id or its beginning or end; None means every failed job that was not
     retried yet. Raises UsageError where there is no such job or it is in no state for it.
     """
-    path = config.folders.state / LEDGER_FILE
-    if not path.exists():
+    path = find_ledger(config)
+    if path is None:
         raise UsageError(
             f"There are no jobs in {config.folders.state}.", "Name the right --root or --config."
         )

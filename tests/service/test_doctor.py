@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -109,6 +110,39 @@ def test_what_the_file_system_refuses_is_told(
     found = findings(config, "bad")
     assert {f.area for f in found} == {"inbox", "outbox", "originals", "failed", "state"}
     assert all("Read-only file system" in f.text for f in found)
+    assert all("Mount it for writing" in f.advice for f in found)
+
+
+def test_a_disk_without_room_is_to_be_freed_not_given_away(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("nstd.jobs.publish.write_new", refuse)
+    found = findings(config, "bad", "outbox")
+    assert [(f.advice, f.exit_code) for f in found] == [("Free some space there.", 75)]
+
+
+def test_a_folder_still_to_be_made_needs_room_too(config: Config) -> None:
+    config.folders.state.rmdir()
+    found = findings(changed(config, "outbox.free_space_floor_bytes", 2**50), area="state")
+    assert [f.grade for f in found] == ["good", "bad"]
+    assert "less than the floor" in found[1].text
+
+
+def test_folders_that_nobody_may_look_into_hide_no_other_finding(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(Path, "stat", refuse)
+    found = findings(config)
+    (ledger,) = [f for f in found if f.area == "ledger"]
+    assert "cannot be looked into: Permission denied" in ledger.text
+    assert found[-1].area == "http"
 
 
 def test_a_full_disk_is_told(config: Config) -> None:

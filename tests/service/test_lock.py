@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nstd.errors import AlreadyRunningError, StorageError
+from nstd.errors import AlreadyRunningError, NoSpaceError, StorageError
 from nstd.service.lock import StateLock, holder
 
 
@@ -63,3 +64,16 @@ def test_a_state_folder_that_is_not_there_is_an_error_in_words(tmp_path: Path) -
     with pytest.raises(StorageError, match="lock"):
         StateLock(str(tmp_path / "none")).acquire()
     assert holder(str(tmp_path / "none")) is None
+
+
+def test_a_full_disk_is_an_error_in_words_and_leaves_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", refuse)
+        with pytest.raises(NoSpaceError, match="no room left"):
+            StateLock(str(tmp_path)).acquire()
+    assert holder(str(tmp_path)) is None

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from nstd.errors import DecodeError, UsageError
+from nstd.errors import DecodeError, StorageError, UsageError
 from nstd.jobs.job import Job, Output, new_id
 from nstd.jobs.ledger import Ledger
 from nstd.jobs.spec import JobSpec, StyleChoice
@@ -56,6 +57,19 @@ def test_a_folder_where_nothing_ever_ran_is_empty_and_down(tmp_path: Path) -> No
     assert snapshot.pid is None
     assert all(folder.problem for folder in snapshot.folders)
     assert not (tmp_path / "none").exists()
+
+
+def test_a_state_folder_that_one_may_not_look_into_is_told_from_an_empty_one(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    for ask in (status.gather, lambda config: status.ask(config, "retry", None)):
+        with pytest.raises(StorageError, match="cannot be looked into: Perm") as caught:
+            ask(config)
+        assert "group" in caught.value.remedy
 
 
 def test_a_stopped_daemon_is_read_from_its_ledger(config: Config, ledger: Ledger) -> None:
