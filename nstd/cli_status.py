@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nstd.jobs.text import shown
-from nstd.service.page.words import counted, size, span
+from nstd.service.page.words import counted, left_alone, size, span
 from nstd.service.snapshot import (
     PENDING_STATES,
     EndedJob,
@@ -145,6 +145,5 @@ def _foot(snap: Snapshot) -> Iterable[RenderableType]:
     )
     if free:
         yield Text(f"Free: {free}", style="dim")
-    ignored = ", ".join(f"{count} {kind}" for kind, count in snap.ignored.items() if count)
-    if ignored:
+    if ignored := left_alone(snap.ignored):
         yield Text(f"Left alone in the inbox: {ignored}", style="dim")

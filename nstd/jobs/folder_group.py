@@ -245,10 +245,12 @@ class FolderGroup:
         elif writing is not None:
             self._wait([file], f"waits until '{shown(writing.name)}' is written")
         elif style is None:
+            hint = self._hint(key)
+            remedy = "put it into inbox/<style>/, or its style or sidecar beside it"
             self._wait_or_fail(
                 [file],
-                "no style yet: put it into inbox/<style>/, or its style or sidecar beside it",
-                lambda: _no_style(file, self.view.menu()),
+                f"no style yet{hint}: {remedy}",
+                lambda: _no_style(file, hint, self.view.menu()),
             )
         elif problem := problem_of(styles):
             self._wait_or_fail([file], problem, lambda: _unusable_style(problem))
@@ -256,6 +258,11 @@ class FolderGroup:
             stem = self.view.parts[file.name].stem
             spec = make_spec(self.view, file, styles, None, stem=stem)
             self._admit([JobInput(file, "content")], spec)
+
+    def _hint(self, key: str) -> str:
+        """Say that what looks like the photograph's sidecar is none, where that is so."""
+        near = next((file.name for file in self.ignored if self.view.key(file) == key), None)
+        return f" ('{shown(near)}' holds none of the keys of a sidecar)" if near else ""
 
 
 # --- sentences -------------------------------------------------------------------------------
@@ -305,9 +312,9 @@ def _half(stem: str, reason: str) -> UnpairedError:
     )
 
 
-def _no_style(file: InboxFile, menu: str) -> UnpairedError:
+def _no_style(file: InboxFile, hint: str, menu: str) -> UnpairedError:
     return UnpairedError(
-        f"'{shown(file.name)}' came without a style.",
+        f"'{shown(file.name)}' came without a style{hint}.",
         "Put it into inbox/<style>/, name it NAME.content.jpg beside NAME.style.jpg, or add a "
         f"sidecar NAME.yaml with `style: STYLE`.{menu}",
     )

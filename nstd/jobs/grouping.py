@@ -69,7 +69,7 @@ def group(
     return Grouping(
         candidates=tuple(sorted(candidates, key=_turn)),
         waiting=tuple(sorted(waiting, key=lambda each: each.file.path)),
-        ignored=Counter({"foreign": len(ignored)}) if ignored else Counter(),
+        ignored=Counter({"sidecar": len(ignored)}) if ignored else Counter(),
         ignored_files=tuple(sorted(ignored, key=lambda file: file.path)),
     )
 

@@ -60,7 +60,7 @@ class LibraryStyle:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """From ``style.yaml``: defaults of every job in this style."""
     problem: str | None = None
-    """Why the style cannot be used, as a sentence; None when it can."""
+    """Why the style cannot be used, as a clause without a full stop; None when it can."""
 
 
 @dataclass(frozen=True)
@@ -127,5 +127,5 @@ class Grouping:
     """In order of admission: by priority, then oldest first."""
     waiting: tuple[Waiting, ...]
     ignored: Counter[str]
-    """Settled files that are nobody's input, by class (``foreign``: not a sidecar of ours)."""
+    """Settled files that are nobody's input, by class (``sidecar``: none of ours)."""
     ignored_files: tuple[InboxFile, ...] = ()

@@ -80,7 +80,7 @@ def _folder_style(path: str, name: str) -> LibraryStyle:
         images = tuple(os.path.join(path, entry) for entry in entries if _is_usable(path, entry))
         settings = _settings(path, entries)
     except NstdError as error:
-        return LibraryStyle(name, (), problem=str(error))
+        return _with_problem(LibraryStyle(name, ()), str(error))
     except OSError as error:
         return LibraryStyle(name, (), problem=f"its folder cannot be read ({error.strerror})")
     return _checked(LibraryStyle(name, images[:MAX_IMAGES], settings))
@@ -113,4 +113,4 @@ def _checked(style: LibraryStyle) -> LibraryStyle:
 
 
 def _with_problem(style: LibraryStyle, problem: str) -> LibraryStyle:
-    return LibraryStyle(style.name, style.images, style.settings, problem)
+    return LibraryStyle(style.name, style.images, style.settings, problem.rstrip("."))

@@ -57,7 +57,7 @@ def _output_name(name: str) -> str:
     ):
         raise ValueError(
             f"a file name of at most {_MAX_NAME_BYTES} bytes without path, extension, leading dot "
-            'or any of : * ? " < > |'
+            'or any of : * ? " < > |, and none that Windows keeps to itself, such as CON'
         )
     return name
 

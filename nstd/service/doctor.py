@@ -17,6 +17,7 @@ from nstd.engine import device, weights
 from nstd.errors import DeviceError, NstdError
 from nstd.jobs.ledger import Ledger
 from nstd.jobs.library import scan_library
+from nstd.jobs.text import shown
 from nstd.photo.names import unreadable_remedy
 from nstd.service import doctor_folders, lock
 from nstd.service.config import Config
@@ -98,7 +99,8 @@ def _library(config: Config) -> Iterator[Finding]:
     usable = [name for name, style in styles.items() if style.problem is None]
     for style in styles.values():
         if style.problem is not None:
-            yield note("styles", style.problem, "The other styles are not affected.")
+            sentence = f"The style {shown(style.name)} cannot be used: {style.problem}."
+            yield note("styles", sentence, "The other styles are not affected.")
     default = config.inbox.default_style
     if default is not None and default not in usable:
         yield bad(

@@ -202,8 +202,9 @@ class Walk:
     def _refuse(self, folder: str, name: str, found: os.stat_result, why: str) -> None:
         self._ignore("unsafe", folder, name)
         if len(self._result.refused) < MAX_REFUSED:
-            now = self._result.at
-            file = settling.track(folder, name, found, now, 0).file
+            # Not tracked from scan to scan: its own clock says since when it is as it is.
+            since = min(self._result.at, found.st_ctime)
+            file = settling.track(folder, name, found, since, 0).file
             self._result.refused.append(replace(file, settled=True, why=why))
 
     def _track(self, folder: str, name: str, found: os.stat_result) -> None:

@@ -334,7 +334,14 @@ def test_two_photographs_of_a_sidecars_stem_need_a_name() -> None:
 def test_a_file_with_none_of_our_keys_is_left_and_counted() -> None:
     grouping = sort(["scream/a.jpg", "scream/a.json"], {"scream/a.json": b'{"title": 1}'})
     assert names(only(grouping)) == ["scream/a.jpg"]
-    assert grouping.ignored == {"foreign": 1}
+    assert grouping.ignored == {"sidecar": 1}
+
+
+def test_a_photograph_beside_what_is_no_sidecar_is_told_so() -> None:
+    texts = {"a.yaml": b"- style: starry-night"}
+    assert "'a.yaml' holds none of the keys" in waits(sort(["a.jpg", "a.yaml"], texts))["a.jpg"]
+    error = only(sort(["a.jpg", "a.yaml"], texts, now=901)).error
+    assert "'a.yaml' holds none of the keys" in str(error)
 
 
 def test_a_photograph_of_several_sidecars_serves_each_and_goes_with_the_last() -> None:

@@ -46,6 +46,7 @@ def test_what_is_wrong_with_a_style_is_said_in_words(
     write(tmp_path / name, data)
     (style,) = scan_library(str(tmp_path)).values()
     assert words in (style.problem or "")
+    assert not (style.problem or "").endswith(".")
 
 
 @pytest.mark.parametrize("twins", [("a.jpg", "a.png"), ("a.jpg", "A.jpg"), ("a.jpg", "a/x.jpg")])

@@ -138,7 +138,7 @@ def test_a_wrong_value_is_named_with_key_line_and_what_is_allowed(key: str) -> N
         ("output: {name: a/b}", "without path"),
         ("output: {name: ..}", "without path"),
         ("output: {name: .hidden}", "leading dot"),
-        ("output: {name: CON}", "file name"),
+        ("output: {name: CON}", "Windows"),
         ('output: {name: "a\\nb"}', "file name"),
         ("output: {size: 5}", "Known keys: format, quality, name"),
         ("style: {image: a, weight: 0}", "above 0"),

@@ -363,6 +363,13 @@ def test_unsafe_kinds_are_refused_unread_with_words(
     assert scan.ignored["unsafe"] == 1
 
 
+def test_what_is_refused_is_there_since_it_came(inbox: Inbox, folder: Path) -> None:
+    os.mkfifo(folder / "x.jpg")
+    came = (folder / "x.jpg").stat().st_ctime
+    (refused,) = inbox.scan(came + 500.0).refused
+    assert refused.first_seen == came
+
+
 def test_a_linked_folder_is_not_entered(inbox: Inbox, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "a.jpg").touch()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 from collections.abc import Callable
@@ -169,10 +170,21 @@ def test_everything_that_matters_is_said(view: Callable[[Snapshot], str]) -> Non
         "and 29 earlier",
         "took 61 s",
         "12 GiB free",
-        "3 temp",
+        "3 temporary",
         "nstd 1.0 with beach.jpg weights, up for 17 min",
     ):
         assert text in page, text
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_old_failures_stand_behind_the_pictures(view: Callable[[Snapshot], str]) -> None:
+    house = everything()
+    failed = tuple(dataclasses.replace(house.failed[0], id=f"F{n}") for n in range(9))
+    page = Checker(view(dataclasses.replace(house, failed=failed))).words
+    places = [page.index(text) for text in ("F0", "F2", "Lately finished", "Failed earlier", "F8")]
+    assert places == sorted(places)
+    assert page.index("F3") > page.index("Failed earlier")
+    assert "and 27 earlier" in page
 
 
 def test_an_empty_house_invites() -> None:

@@ -12,13 +12,26 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.resources import files
 
-from nstd.service.page.words import clock, counted, link, number, size, span, sparkline, text, when
+from nstd.service.page.words import (
+    clock,
+    counted,
+    left_alone,
+    link,
+    number,
+    size,
+    span,
+    sparkline,
+    text,
+    when,
+)
 from nstd.service.snapshot import EndedJob, QueuedJob, RunningJob, Snapshot, WaitingFile
 from nstd.service.systemd import duration
 
 SHOWN_ROWS = 50
 SHOWN_PICTURES = 12
 SHOWN_FAILURES = 12
+NEW_FAILURES = 3
+"""Of these so many stand before the pictures, the others behind."""
 
 Href = Callable[[str, str, str], str]
 """(kind, job id, path below the outbox) → URL."""
@@ -123,8 +136,7 @@ def _sections(snap: Snapshot, href: Href) -> Iterable[str]:
     elif not any(snap.pending.values()):
         yield _invitation(snap)
     if snap.failed:
-        cards = "".join(_failure(job, now) for job in snap.failed[:SHOWN_FAILURES])
-        yield _section("Failed", _total(snap.totals.get("failed", 0), snap.failed), cards)
+        yield _section("Failed", _earlier(snap), _failures(snap.failed[:NEW_FAILURES], now))
     if snap.waiting:
         rows = (_waiting(file, now) for file in snap.waiting[:SHOWN_ROWS])
         total = snap.pending.get("waiting", 0) + snap.pending.get("settling", 0)
@@ -140,6 +152,8 @@ def _sections(snap: Snapshot, href: Href) -> Iterable[str]:
     if snap.recent:
         cards = "".join(_ended(job, now, href) for job in snap.recent[:SHOWN_PICTURES])
         yield _section("Lately finished", "", f'<div class="grid">{cards}</div>')
+    if older := snap.failed[NEW_FAILURES:SHOWN_FAILURES]:
+        yield _section("Failed earlier", "", _failures(older, now))
 
 
 def _section(title: str, small: str, body: str) -> str:
@@ -147,9 +161,13 @@ def _section(title: str, small: str, body: str) -> str:
     return f"<section><h2>{title}{extra}</h2>{body}</section>"
 
 
-def _total(total: int, listed: tuple[EndedJob, ...]) -> str:
-    more = total - min(len(listed), SHOWN_FAILURES)
+def _earlier(snap: Snapshot) -> str:
+    more = snap.totals.get("failed", 0) - min(len(snap.failed), NEW_FAILURES)
     return f"and {more} earlier" if more > 0 else ""
+
+
+def _failures(jobs: Iterable[EndedJob], now: float) -> str:
+    return "".join(_failure(job, now) for job in jobs)
 
 
 def _table(title: str, total: int, heads: tuple[str, str, str], rows: Iterable[str]) -> str:
@@ -268,9 +286,8 @@ def _footer(snap: Snapshot) -> str:
         free = f", {size(folder.free_bytes)} free" if folder.free_bytes is not None else ""
         problem = f' <span class="bad">{text(folder.problem)}</span>' if folder.problem else ""
         lines.append(f"{text(folder.name)}: <code>{text(folder.path)}</code>{free}{problem}")
-    ignored = ", ".join(f"{count} {text(kind)}" for kind, count in snap.ignored.items() if count)
-    if ignored:
-        lines.append(f"Left alone in the inbox: {ignored}.")
+    if ignored := left_alone(snap.ignored):
+        lines.append(f"Left alone in the inbox: {text(ignored)}.")
     workers = ", ".join(
         f"{text(w.name)} ({text(w.device or 'no device')}) {text(w.state)}"
         + (f": {text(w.problem)}" if w.problem else "")

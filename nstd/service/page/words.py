@@ -6,7 +6,7 @@ import datetime as dt
 import html
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from nstd.jobs.text import shown
@@ -71,6 +71,23 @@ def number(value: float | None) -> str:
 def counted(count: int, one: str, many: str = "") -> str:
     """Return ``1 picture``, ``2 pictures``."""
     return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+LEFT_ALONE = {
+    "temp": "temporary",
+    "hidden": "hidden",
+    "system": "of an operating system",
+    "extension": "of no image type",
+    "sidecar": "no sidecars of nstd's",
+    "unsafe": "links or pipes",
+    "depth": "folders too deep",
+}
+
+
+def left_alone(ignored: Mapping[str, int]) -> str:
+    """Return how many files of each class are left in the inbox, in words; empty for none."""
+    parts = (f"{count} {LEFT_ALONE.get(kind, kind)}" for kind, count in ignored.items() if count)
+    return ", ".join(parts)
 
 
 def sparkline(history: Sequence[tuple[int, float]]) -> str:
