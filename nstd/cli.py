@@ -94,12 +94,16 @@ def run(
 @app.command(
     epilog="Examples:\n\n`nstd stylize beach.jpg starry-night.jpg -o beach-starry.jpg`\n\n"
     "`nstd stylize beach.jpg scream.jpg wave.jpg --blend 2,1 --size 1024 --preserve-color "
-    "luminance -o out.png`"
+    "luminance -o out.png`\n\n`nstd stylize beach.jpg starry-night --root ~/nstd -o out.jpg` takes "
+    "a style of the library."
 )
 @with_settings
 def stylize(
     content: Annotated[Path, typer.Argument(metavar="CONTENT", help="The photograph.")],
-    style: Annotated[list[Path], typer.Argument(metavar="STYLE...", help="One or more paintings.")],
+    style: Annotated[
+        list[Path],
+        typer.Argument(metavar="STYLE", help="Paintings, or styles of the library in --root."),
+    ],
     *,
     output: Annotated[
         Path,
@@ -260,31 +264,38 @@ def _weights_command(context: typer.Context) -> None:
 
 
 @weights_app.command("list")
-def weights_list() -> None:
-    """Say which weights are here, and where."""
+def weights_list(root: Root = None, config: ConfigFile = None) -> None:
+    """Say which weights are here and where, and which the configuration asks for."""
     from nstd import cli_weights
 
-    cli_weights.show(_console())
+    cli_weights.show(_load(root, config, anywhere=True).model.weights, _console())
 
 
 @weights_app.command("fetch")
-def weights_fetch() -> None:
+def weights_fetch(root: Root = None, config: ConfigFile = None) -> None:
     """Download the ImageNet weights into Keras's cache ($KERAS_HOME), checked."""
     from nstd import cli_weights
 
-    cli_weights.fetch(_console(stderr=True))
+    cli_weights.fetch(_load(root, config, anywhere=True).model.weights, _console(stderr=True))
 
 
 @weights_app.command("verify")
 def weights_verify(
     which: Annotated[
-        str, typer.Argument(metavar="imagenet|builtin|FILE", help="What to check.")
-    ] = "imagenet",
+        str | None,
+        typer.Argument(
+            metavar="imagenet|builtin|FILE",
+            help="What to check.",
+            show_default="what the configuration asks for",
+        ),
+    ] = None,
+    root: Root = None,
+    config: ConfigFile = None,
 ) -> None:
     """Check every number of the weights, without downloading anything."""
     from nstd import cli_weights
 
-    cli_weights.verify(which)
+    cli_weights.verify(which or _load(root, config, anywhere=True).model.weights)
 
 
 def _path(root: Path | None, config: Path | None) -> Path | None:

@@ -22,10 +22,10 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from nstd import cli_styles
 from nstd.cli_guard import INTERRUPTED
 from nstd.cli_quiet import only_our_stderr
 from nstd.engine import device, weights
-from nstd.engine.params import StyleParams
 from nstd.engine.progress import Listener, StepReport
 from nstd.errors import CancelledError, InputError, UsageError
 from nstd.jobs import publish
@@ -60,6 +60,7 @@ class Wish:
 
     content: Path
     styles: tuple[Path, ...]
+    """Files, or names of the style library."""
     output: Path
     settings: Mapping[str, Any]
     mask: Path | None = None
@@ -104,32 +105,26 @@ def _request(wish: Wish, config: Config) -> PaintRequest:
     _check_output(wish)
     if not 1 <= wish.quality <= 100:
         raise UsageError(f"--quality cannot be {wish.quality}.", "Allowed: 1 to 100.")
-    for path in (wish.content, *wish.styles, *([wish.mask] if wish.mask else [])):
+    for path in (wish.content, *([wish.mask] if wish.mask else [])):
         _check_input(path)
+    styles = cli_styles.find(wish.styles, _blend(wish), config.folders.styles)
     return PaintRequest(
         content=Source(str(wish.content), "content"),
-        styles=_styles(wish),
+        styles=styles.sources,
         mask=Source(str(wish.mask), "mask") if wish.mask else None,
-        params=_params(wish, config),
+        params=resolve(wish.settings, styles.settings, config.defaults.given()),
         output=OutputSpec(format=form, quality=wish.quality),
     )
 
 
-def _params(wish: Wish, config: Config) -> StyleParams:
-    return resolve(wish.settings, {}, config.defaults.given())
-
-
-def _styles(wish: Wish) -> tuple[Source, ...]:
+def _blend(wish: Wish) -> tuple[float, ...]:
     shares = wish.blend or (1.0,) * len(wish.styles)
     if len(shares) != len(wish.styles):
         raise UsageError(
             f"--blend gives {len(shares)} shares for {len(wish.styles)} styles.",
             "Give one share for each style, separated by commas: --blend 2,1.",
         )
-    return tuple(
-        Source(str(path), "style", weight=share)
-        for path, share in zip(wish.styles, shares, strict=True)
-    )
+    return shares
 
 
 def _format_of(output: Path) -> str:

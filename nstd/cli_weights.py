@@ -8,20 +8,22 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from nstd.engine import weights
+from nstd.jobs.text import shown
 from nstd.service.page.words import size
 
 
-def show(console: Console) -> None:
-    """Print which weights are here, and where they are looked for."""
+def show(wanted: str, console: Console) -> None:
+    """Print which weights are here, where they are looked for, and which are ``wanted``."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for head in ("Name", "Here", "What", "Where"):
         table.add_column(head, overflow="fold")
     for row in weights.listing():
         table.add_row(row.name, size(row.size) if row.present else "no", row.what, row.path)
     console.print(table)
+    console.print(f"The configuration asks for {shown(wanted)}.", soft_wrap=True, markup=False)
 
 
-def fetch(console: Console) -> None:
+def fetch(wanted: str, console: Console) -> None:
     """Download the ImageNet weights unless they are here; show how far it is."""
     progress = Progress(
         TextColumn("fetching"),
@@ -38,6 +40,8 @@ def fetch(console: Console) -> None:
             progress=lambda done, total: progress.update(task, completed=done, total=total)
         )
     console.print(f"The ImageNet weights are at {path}.", soft_wrap=True)
+    if wanted != weights.IMAGENET:
+        console.print(f"The configuration asks for {shown(wanted)}.", soft_wrap=True, markup=False)
 
 
 def verify(which: str) -> None:

@@ -225,6 +225,15 @@ def test_the_weights_are_listed(nstd: Run) -> None:
     assert "builtin" in out
 
 
+def test_weights_are_those_of_the_configuration(nstd: Run, tmp_path: Path) -> None:
+    config = tmp_path / "nstd.yaml"
+    config.write_text("model: {weights: builtin}\nfolders: {root: house}\n")
+    assert "asks for builtin" in nstd("weights", "list", "--config", config)[1]
+    code, out, _ = nstd("weights", "verify", "--config", config)
+    assert (code, out[:8]) == (0, "builtin:")
+    assert nstd("weights", "verify", "--root", tmp_path)[0] == 69  # imagenet, which is not here
+
+
 def test_the_builtin_weights_are_verified(nstd: Run) -> None:
     code, out, _ = nstd("weights", "verify", "builtin")
     assert code == 0

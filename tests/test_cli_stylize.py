@@ -37,6 +37,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def paint(folder: Path, *arguments: str) -> int:
+    options = ["--weights", "builtin", "--device", "cpu", "--preset", "tiny", "--size", "64"]
+    picture = ["-o", str(folder / "out.jpg")]
+    return guarded(app, ["stylize", str(folder / "photo.jpg"), *arguments, *picture, *options])
+
+
 @pytest.fixture
 def stylize(folder: Path, capfd: pytest.CaptureFixture[str]) -> Run:
     def run(
@@ -72,6 +78,34 @@ def test_the_extension_decides_the_format(stylize: Run, folder: Path, name: str,
     assert stylize(name)[0] == 0
     with Image.open(folder / name) as picture:
         assert picture.format == form
+
+
+def test_a_style_may_be_a_name_of_the_library(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    own = folder / "house" / "styles" / "two"
+    own.mkdir(parents=True)
+    for name in ("a.png", "b.png"):
+        (own / name).write_bytes((folder / "style.png").read_bytes())
+    (own / "style.yaml").write_text("style_weight: 7.5\niterations: 2\n")
+    library = ("--root", str(folder / "house"), "--report")
+    assert paint(folder, "Two", *library) == 0
+    report = json.loads((folder / "out.json").read_text())
+    styles = [entry for entry in report["inputs"] if entry["role"] == "style"]
+    assert [(s["name"], s["weight"]) for s in styles] == [("two/a.png", 0.5), ("two/b.png", 0.5)]
+    assert report["parameters"]["style_weight"] == 7.5
+    assert paint(folder, "tow", *library, "--force") == 65
+    err = capfd.readouterr().err
+    assert "neither a file nor a style" in err
+    assert "Did you mean two?" in err
+
+
+def test_a_file_goes_before_a_style_of_its_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "house" / "styles" / "style.png").mkdir(parents=True)  # no image: unusable
+    monkeypatch.chdir(folder)
+    assert paint(folder, "style.png", "--root", "house") == 0
 
 
 def test_an_existing_picture_is_refused_without_force(stylize: Run, folder: Path) -> None:
