@@ -256,10 +256,6 @@ class Dispatch:
         self._house.metrics.style_cache(
             hits=int(cache.get("hits", 0)), misses=int(cache.get("misses", 0))
         )
-        if running is not None:
-            self.durations.append(self._house.now() - running.since)
-        cache = event.facts.get("style_cache", {})
-        self._house.metrics.style_cache(hits=cache.get("hits", 0), misses=cache.get("misses", 0))
         self._endings.begin_delivery(event.job_id, running.seconds if running else {})
         self.running.pop(event.job_id, None)
 

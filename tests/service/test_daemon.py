@@ -16,7 +16,7 @@ from nstd.jobs.inputs import Candidate
 from nstd.jobs.job import Job
 from nstd.jobs.ledger import Ledger
 from nstd.service import menu, places, upkeep
-from nstd.workers.executor import WorkerFailed, WorkerGone
+from nstd.workers.executor import JobFinished, WorkerFailed, WorkerGone
 from tests.service.kit import Bench, refusing
 
 
@@ -750,6 +750,21 @@ def test_a_reload_changes_what_may_change(bench: Bench) -> None:
     bench.daemon.reload()
     assert bench.daemon.house.config.queue.capacity_jobs == 7
     assert bench.daemon.gathering.inbox.patience.settle_s == 5.0
+
+
+def test_the_style_cache_is_counted_once_a_job(bench: Bench) -> None:
+    bench.style()
+    bench.drop("starry/a.jpg")
+    bench.settle()
+    (job_id,) = bench.executor.tasks
+    bench.executor.tasks.clear()
+    cache = {"style_cache": {"hits": 3, "misses": 2}}
+    bench.executor.say(JobFinished(job_id, "result/picture.jpg", "result/report.json", cache))
+    bench.tick(1.0)
+    counted = bench.daemon.house.metrics.registry.get_sample_value
+    assert counted("nstd_style_cache_total", {"result": "hit"}) == 3
+    assert counted("nstd_style_cache_total", {"result": "miss"}) == 2
+    assert len(bench.daemon.dispatch.durations) == 1
 
 
 def test_a_wrong_configuration_is_not_taken_over(bench: Bench) -> None:
