@@ -10,7 +10,7 @@ from functools import partial
 
 from nstd.errors import DeviceError, NoSpaceError, NstdError, StorageError
 from nstd.jobs import publish
-from nstd.service import lease, logs, startup
+from nstd.service import lease, logs, reloading, startup
 from nstd.service.clock import SteadyClock
 from nstd.service.config import Config
 from nstd.service.dispatch import Dispatch
@@ -85,7 +85,6 @@ class Daemon:
         startup.recover(self.house)
         if config.http.enabled:
             self.door.start()
-            logger().info("Listening.", address=self.door.address)
         self.house.metrics.config_loaded(self.clock.now(), ok=True)
         self.house.executor.start()
         self.watcher.start(self.clock.now())
@@ -243,32 +242,35 @@ class Daemon:
         self.notifier.reloading()
         now = self.clock.now()
         try:
-            fresh = self._reload()
+            self._take_over(self._reload(), now)
         except NstdError as error:
             logger().error("The new configuration is not taken over.", error=str(error))
             self.house.metrics.config_loaded(now, ok=False)
         else:
-            self._take_over(fresh)
             self.house.metrics.config_loaded(now, ok=True)
         self.notifier.ready()
 
-    def _take_over(self, fresh: Config) -> None:
-        old = self.house.config
-        fixed = {"folders": old.folders, "http": old.http}
-        if (
-            fresh.folders != old.folders
-            or fresh.http != old.http
-            or (fresh.model.device != old.model.device)
-        ):
-            logger().warning("Folders, http and model.device change with a restart only.")
-        self.house.config = config = fresh.model_copy(update=fixed)
+    def _take_over(self, fresh: Config, now: float) -> None:
+        """Change what can be changed; what may be refused comes before the first change."""
+        config, postponed = reloading.postpone(self.house.config, fresh)
+        devices = reloading.new_devices(self.house.config, config)
+        if config.http != self.house.config.http:
+            self.door.move(config.http.listen if config.http.enabled else None)
+        self.house.config = config
+        self.watcher.follow(config.inbox.polling, now)
         startup.tune_inbox(self.gathering.inbox, config)
         self.gathering.regroup()
         self.house.spool.keep_originals = config.outbox.keep_originals
         if isinstance(self.house.executor, LocalExecutor):
-            self.house.executor.reconfigure(worker_settings(config))
+            self.dispatch.problems.clear()  # workers that still have one say it again
+            self.house.executor.reconfigure(
+                worker_settings(config), startup.supervision(config), devices,
+                grace_s=config.worker.stop_grace_s,
+            )  # fmt: skip
         logs.configure(config.log.format, config.log.level, count=self.house.metrics.logged)
         logger().info("Configuration taken over.")
+        if postponed:
+            logger().warning("These settings change with a restart only.", settings=postponed)
 
     # --- stop --------------------------------------------------------------------------------
 

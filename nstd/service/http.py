@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from nstd.errors import ConfigError
+from nstd.errors import ConfigError, NstdError
 from nstd.jobs.publish import write_atomic
 from nstd.service.logs import logger
 from nstd.service.page import render
@@ -85,13 +85,36 @@ class HttpDoor:
         self._server = _bind(self._listen, host, port, self._sources)
         bound = self._server.server_address[1]
         self.address = f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}"
-        if self._state is not None:
-            data = f"{self.address}\n".encode()
-            write_atomic(str(self._state), LISTEN_FILE, data, replace=True)
+        try:
+            self._note_address()
+        except BaseException:
+            self._server.server_close()
+            raise
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.2,), name="http", daemon=True
         )
         self._thread.start()
+        logger().info("Listening.", address=self.address)
+
+    def move(self, listen: str | None) -> None:
+        """Listen elsewhere, None: nowhere; after a ConfigError it listens where it did before."""
+        before = self._listen if self._server is not None else None
+        self.stop()
+        try:
+            self._listen_on(listen)
+        except NstdError:
+            self._listen_on(before)
+            raise
+
+    def _listen_on(self, listen: str | None) -> None:
+        if listen is not None:
+            self._listen = listen
+            self.start()
+
+    def _note_address(self) -> None:
+        if self._state is not None:
+            data = f"{self.address}\n".encode()
+            write_atomic(str(self._state), LISTEN_FILE, data, replace=True)
 
     def stop(self) -> None:
         """Close the port; requests that run are not waited for."""

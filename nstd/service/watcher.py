@@ -133,6 +133,16 @@ class Watcher:
         else:
             self._open(now)
 
+    def follow(self, polling: Polling, now: float) -> None:
+        """Watch or only scan, as a new configuration says."""
+        if polling == self._polling:
+            return
+        self._polling = polling
+        self.stop()
+        self.health.mode, self._next_start = "scan", float("-inf")
+        self.start(now)
+        self._hint.set()
+
     def stop(self) -> None:
         """End watchdog's threads, within a bounded time."""
         observer, self._observer = self._observer, None

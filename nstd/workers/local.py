@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import select
 import time
 from typing import TYPE_CHECKING
@@ -47,17 +48,25 @@ class LocalExecutor:
         self._events: list[Event] = []
         self._devices = tuple(devices)
         self._workers: list[SupervisedWorker] = []
+        self._leaving: list[SupervisedWorker] = []
+        """Workers of devices that are not painted on any more, until they have ended."""
+        self._numbers = itertools.count()
 
     def start(self) -> None:
         """Start a child for each device."""
         now = self._clock()
-        self._workers = [
-            SupervisedWorker(
-                f"w{number}", device, rules=self._rules, spawn=self._spawn, log=self._log, now=now
-            )
-            for number, device in enumerate(self._devices)
-        ]
+        self._workers = [self._worker(device, now) for device in self._devices]
         self.poll(now)
+
+    def _worker(self, device: str, now: float) -> SupervisedWorker:
+        name = f"w{next(self._numbers)}"
+        return SupervisedWorker(
+            name, device, rules=self._rules, spawn=self._spawn, log=self._log, now=now
+        )
+
+    @property
+    def _all(self) -> list[SupervisedWorker]:
+        return [*self._workers, *self._leaving]
 
     def submit(self, task: Task) -> None:
         """Hand one task to the worker that has been idle longest."""
@@ -72,8 +81,9 @@ class LocalExecutor:
 
     def poll(self, now: float) -> None:
         """Read what children say, judge their silence, start what is to be started."""
-        for worker in self._workers:
+        for worker in self._all:
             self._events += worker.tick(now)
+        self._leaving = [worker for worker in self._leaving if not worker.stopped]
 
     def events(self) -> list[Event]:
         """Poll, and return what has happened since the last call."""
@@ -83,36 +93,60 @@ class LocalExecutor:
 
     def cancel(self, job_id: str) -> bool:
         """Ask for the job's end between two steps; False when no worker holds it."""
-        holders = [worker for worker in self._workers if worker.holds(job_id)]
+        holders = [worker for worker in self._all if worker.holds(job_id)]
         for worker in holders:
             worker.cancel(self._clock())
         return bool(holders)
 
     def workers(self) -> list[WorkerState]:
         """Return every worker as it is now."""
-        return [worker.state() for worker in self._workers]
+        return [worker.state() for worker in self._all]
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when a child has something to say."""
         return self._poller.fileno()
 
-    def reconfigure(self, settings: WorkerSettings) -> None:
-        """Give later children new settings, and replace each present one after its job."""
-        if settings == self._settings:
-            return
+    def reconfigure(
+        self,
+        settings: WorkerSettings,
+        rules: Supervision,
+        devices: Sequence[str] | None = None,
+        *,
+        grace_s: float = 0.0,
+    ) -> None:
+        """Follow new rules at once; replace children whose settings are old after their job.
+
+        Workers of devices that are not among ``devices`` (None: as before) hand their job back
+        within the grace, and new ones get workers.
+        """
+        self._rules = rules
+        for worker in self._all:
+            worker.follow(rules)
+            if settings != self._settings:
+                worker.retire()
         self._settings = settings
-        for worker in self._workers:
-            worker.retire()
+        if devices is not None:
+            self._move(devices, grace_s)
+
+    def _move(self, devices: Sequence[str], grace_s: float) -> None:
+        now = self._clock()
+        gone = [worker for worker in self._workers if worker.device not in devices]
+        for worker in gone:
+            worker.stop(now, grace_s)
+        self._leaving += gone
+        stay = {worker.device: worker for worker in self._workers if worker not in gone}
+        self._workers = [stay.get(device) or self._worker(device, now) for device in devices]
+        self._devices = tuple(devices)
 
     def begin_stop(self, grace_s: float) -> None:
         """Ask every worker to hand back and end; ``poll`` ends those that overstay the grace."""
         now = self._clock()
-        for worker in self._workers:
+        for worker in self._all:
             worker.stop(now, grace_s)
 
     def stopped(self) -> bool:
         """Tell whether every worker has ended for good."""
-        return all(worker.stopped for worker in self._workers)
+        return all(worker.stopped for worker in self._all)
 
     def stop(self, grace_s: float) -> None:
         """Stop every worker and wait for it, at most the grace; ``events`` has what they said."""

@@ -37,7 +37,8 @@ class Patience:
     """Judges the silence of one worker process; times are the caller's monotonic clock."""
 
     def __init__(self, rules: Supervision, now: float) -> None:
-        self._rules = rules
+        self.rules = rules
+        """May be replaced; what is allowed already stays so until the next sign of life."""
         self._last: StepReport | None = None
         self._allowance = rules.start_timeout_s
         self._seconds_per_pixel_step = 0.0
@@ -48,7 +49,7 @@ class Patience:
         self.last_sign = now
         self._last = None
         self._seconds_per_pixel_step = 0.0
-        self._allowance = self._longest if phase == "prepare" else self._rules.stall_s
+        self._allowance = self._longest if phase == "prepare" else self.rules.stall_s
 
     def wait(self, now: float) -> None:
         """Note that nothing is to be done: an idle worker may be silent for ever."""
@@ -69,7 +70,7 @@ class Patience:
             self._allowance = self._longest
         elif stepped:
             predicted = self._seconds_per_pixel_step * report.height * report.width
-            self._allowance = max(self._rules.stall_s, STEPS_OF_PATIENCE * predicted)
+            self._allowance = max(self.rules.stall_s, STEPS_OF_PATIENCE * predicted)
         self._last = report
 
     def silence(self, now: float) -> float:
@@ -82,22 +83,22 @@ class Patience:
 
     @property
     def _longest(self) -> float:
-        return max(self._rules.stall_s, self._rules.compile_s)
+        return max(self.rules.stall_s, self.rules.compile_s)
 
 
 class Pauses:
     """The growing pauses between restarts of one worker."""
 
     def __init__(self, rules: Supervision) -> None:
-        self._rules = rules
+        self.rules = rules
         self._next = rules.first_pause_s
 
     def next(self) -> float:
         """Return the pause before this restart, and double the one after it."""
         pause = self._next
-        self._next = min(2 * pause, self._rules.longest_pause_s)
+        self._next = min(2 * pause, self.rules.longest_pause_s)
         return pause
 
     def reset(self) -> None:
         """Begin with the shortest again: the worker has painted a picture."""
-        self._next = self._rules.first_pause_s
+        self._next = self.rules.first_pause_s

@@ -128,6 +128,10 @@ class SupervisedWorker:
         """Replace the process as soon as it holds no job: its settings are out of date."""
         self._retired = True
 
+    def follow(self, rules: Supervision) -> None:
+        """Look after the process by these rules from now on."""
+        self._rules = self._patience.rules = self._pauses.rules = rules
+
     def stop(self, now: float, grace_s: float) -> None:
         """Ask for the end: hand the job back within the grace, or be ended."""
         self._stop_by = now + grace_s

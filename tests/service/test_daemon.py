@@ -8,14 +8,16 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
+from nstd.engine.device import Machine
 from nstd.errors import DeviceError, StorageError, WeightsError
 from nstd.jobs.inputs import Candidate
 from nstd.jobs.job import Job
 from nstd.jobs.ledger import Ledger
-from nstd.service import menu, places, upkeep
+from nstd.service import logs, menu, places, upkeep
 from nstd.workers.executor import JobFinished, WorkerFailed, WorkerGone
 from tests.service.kit import Bench, refusing
 
@@ -750,6 +752,46 @@ def test_a_reload_changes_what_may_change(bench: Bench) -> None:
     bench.daemon.reload()
     assert bench.daemon.house.config.queue.capacity_jobs == 7
     assert bench.daemon.gathering.inbox.patience.settle_s == 5.0
+
+
+def test_a_reload_says_what_only_a_restart_changes(
+    bench: Bench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.tick()
+    before = bench.daemon.house.config
+    bench.settings = {
+        "folders.originals": tmp_path / "elsewhere",
+        "outbox.previews_folder": "looks",
+        "inbox.polling": "never",
+        "http.enabled": True,
+        "http.listen": "127.0.0.1:0",
+    }
+    logs.configure("json", "info")
+    bench.daemon.reload()
+    config = bench.daemon.house.config
+    assert config.folders == before.folders
+    assert config.outbox.previews_folder == "previews"
+    assert '["folders.originals", "outbox.previews_folder"]' in capsys.readouterr().err
+    assert bench.daemon.watcher.health.mode == "events"
+    address = (tmp_path / "state" / "listen").read_text().strip()
+    with urlopen(f"http://{address}/healthz", timeout=10) as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    "settings", [{"model.weights": "/none.h5"}, {"model.device": "gpu"}, {"http.listen": "x:70000"}]
+)
+def test_a_reload_that_could_not_paint_changes_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]
+) -> None:
+    monkeypatch.setattr("nstd.engine.device.look", lambda *_: Machine())
+    bench.tick()
+    before = bench.daemon.house.config
+    bench.settings = {"queue.capacity_jobs": 7, "http.enabled": True, **settings}
+    bench.daemon.reload()
+    assert bench.daemon.house.config == before
+    registry = bench.daemon.house.metrics.registry
+    assert registry.get_sample_value("nstd_config_last_reload_successful") == 0
 
 
 def test_the_style_cache_is_counted_once_a_job(bench: Bench) -> None:

@@ -88,6 +88,19 @@ def test_what_is_no_address_is_refused(listen: str) -> None:
         split(listen)
 
 
+def test_a_door_moves_and_stays_where_it_was_when_it_cannot(house: House) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match="is in use"):
+            house.door.move(f"127.0.0.1:{port}")
+        assert house.ask("/healthz")[0] == 200
+    house.door.move(f"127.0.0.1:{port}")
+    assert house.door.address == f"127.0.0.1:{port}"
+    assert house.ask("/healthz")[0] == 200
+    house.door.move(None)
+    assert not (house.state / "listen").exists()
+
+
 def test_ipv6_addresses_are_understood() -> None:
     assert split("[::1]:80") == ("::1", 80)
 

@@ -57,6 +57,18 @@ def test_a_new_file_wakes_the_daemon_once(
     assert eye.health.reason == ""
 
 
+def test_a_new_configuration_ends_and_begins_the_watch(eye: Watcher, inbox: Path) -> None:
+    eye.follow("always", 1.0)
+    assert (eye.health.mode, eye.health.reason) == ("scan", "inbox.polling is always")
+    eye.check(1000.0, folders=[""], replaced=False)
+    assert eye.health.mode == "scan"
+    eye.follow("never", 1001.0)
+    assert eye.health.mode == "events"
+    eye.take_hint()
+    (inbox / "beach.jpg").write_bytes(b"x")
+    assert until(eye.take_hint)
+
+
 def test_a_file_in_a_folder_made_later_is_noticed(eye: Watcher, inbox: Path) -> None:
     (inbox / "sub").mkdir()
     assert until(eye.take_hint)

@@ -27,6 +27,7 @@ from nstd.workers.executor import (
     WorkerGone,
     WorkerReady,
 )
+from nstd.workers.patience import Supervision
 from tests.workers.conftest import (
     DEADLINE_S,
     PARAMS,
@@ -306,12 +307,39 @@ def test_new_settings_replace_a_worker_after_its_job(bench: NewBench, tmp_path: 
     b = bench(SLOW)
     until_stepping(b, make_task(tmp_path))
     settings = b.executor._settings
-    b.executor.reconfigure(settings)
-    b.executor.reconfigure(dataclasses.replace(settings, weights="builtin"))
+    rules = Supervision()
+    b.executor.reconfigure(settings, rules)
+    b.executor.reconfigure(dataclasses.replace(settings, weights="builtin"), rules)
     b.until_seen(JobFinished)
     assert b.until_seen(WorkerGone).reason == "recycle"
     b.until_seen(WorkerReady, 2)
     assert len(b.of(WorkerGone)) == 1
+
+
+def test_new_rules_hold_for_the_worker_that_paints(bench: NewBench, tmp_path: Path) -> None:
+    b = bench(SLOW)
+    until_stepping(b, make_task(tmp_path, "long", LONG))
+    b.executor.reconfigure(b.executor._settings, Supervision(max_memory_bytes=1))
+    gone = b.until_seen(WorkerGone)
+    assert (gone.reason, gone.job_id) == ("memory", "long")
+
+
+def test_workers_follow_the_devices_and_hand_back_what_they_painted(
+    bench: NewBench, tmp_path: Path
+) -> None:
+    b = bench(SLOW, devices=("cpu", "gpu:0"))
+    b.until_seen(WorkerReady, 2)
+    until_stepping(b, make_task(tmp_path, "long", LONG))
+    (busy,) = [worker for worker in b.executor.workers() if worker.job_id]
+    other = "gpu:0" if busy.device == "cpu" else "cpu"
+    b.executor.reconfigure(
+        b.executor._settings, Supervision(), [other, "gpu:1"], grace_s=DEADLINE_S
+    )
+    assert b.until_seen(JobHandedBack).job_id == "long"
+    assert b.until_seen(WorkerReady, 3).device == "gpu:1"
+    b.until(lambda: len(b.executor.workers()) == 2, "end of the old worker")
+    assert [worker.device for worker in b.executor.workers()] == [other, "gpu:1"]
+    assert len({worker.worker for worker in b.executor.workers()} | {busy.worker}) == 3
 
 
 # --- cancelling and stopping -------------------------------------------------------------------
