@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nstd.engine.params import Precision
 from nstd.errors import ConfigError, DeviceError
 
 CPU = "cpu"
@@ -101,6 +102,22 @@ def open_device(device: str) -> str:
     if not found:
         raise DeviceError(*_why_not(device, tf.test.is_built_with_cuda(), look()))
     return "/GPU:0"
+
+
+def native_precision(device: str, cpuinfo: str = "/proc/cpuinfo") -> Precision:
+    """Return what convolutions run best in on ``device``, told without loading anything.
+
+    bfloat16 on processors with matrix units for it (AMX), where a step takes a quarter of the time
+    (measured); elsewhere float32, which TensorFlow runs as TF32 on GPUs that have it.
+    """
+    if device != CPU:
+        return "float32"
+    try:
+        with open(cpuinfo, encoding="ascii", errors="replace") as file:
+            flags = next((line for line in file if line.startswith("flags")), "")
+    except OSError:
+        return "float32"
+    return "bfloat16" if "amx_bf16" in flags.split() else "float32"
 
 
 def _why_not(device: str, built_with_cuda: bool, machine: Machine) -> tuple[str, str]:

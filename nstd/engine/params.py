@@ -17,6 +17,8 @@ Normalization = Literal["relative", "gatys"]
 Statistic = Literal["gram", "moments", "wasserstein"]
 Keep = Literal["last", "best", "average"]
 Edge = Literal["zero", "first", "replicate"]
+Precision = Literal["float32", "bfloat16"]
+PrecisionChoice = Literal["auto", "float32", "bfloat16"]
 LayerWeights = tuple[tuple[str, float], ...]
 
 MIN_SIZE, MAX_SIZE = 32, 8192
@@ -62,6 +64,8 @@ class StyleParams:
     bleed: float = 0.016
     """Border that is painted and trimmed again, as a share of the long side; 0: none."""
     preserve_color: PreserveColor = "none"
+    precision: PrecisionChoice = "auto"
+    """Of the convolutions; auto: bfloat16 where the processor has matrix units for it."""
     seed: int = 0
     pyramid_min: int = 128
     """Long side of the coarsest level; equal to or above ``size``: a single level."""
@@ -122,6 +126,7 @@ _TUTORIAL = StyleParams(
     epsilon=25.5,  # 0.1 on the source's 0..255 gradients
     edge="zero",
     bleed=0.0,
+    precision="float32",
     pyramid_min=MAX_SIZE,
     keep="best",
 )

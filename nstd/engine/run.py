@@ -286,6 +286,7 @@ class Run:
             steps=sum(self.steps_run),
             seconds=self.seconds,
             plan={
+                "precision": self.params.precision,
                 "levels": [
                     {"height": lv.height, "width": lv.width, "steps": taken, "tile": tile}
                     for lv, taken, tile in zip(

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from nstd.engine import bleed
 from nstd.engine.budget import Footprint, default_budget, plan
+from nstd.engine.device import CPU, native_precision
 from nstd.engine.loop import DeviceLoop, TiledLoop
 from nstd.engine.objective import Objective
 from nstd.engine.optimizers import LBFGS, Adam
@@ -24,10 +25,10 @@ from nstd.engine.vgg import LAYERS, FeatureExtractor, load_kernels
 from nstd.errors import MemoryExhaustedError
 
 if TYPE_CHECKING:
-    from nstd.engine.params import StyleParams
+    from nstd.engine.params import Precision, StyleParams
     from nstd.engine.weights import Weights
 
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 """Raised when the same job would give other pixels: part of a checkpoint's identity."""
 
 _FIRST_STEP = 0.02
@@ -53,7 +54,9 @@ class Stylizer:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._weights = weights
-        self._device = "/CPU:0" if device == "cpu" else device
+        self._device = "/CPU:0" if device == CPU else device
+        self._on_cpu = "CPU" in self._device
+        self._precision = native_precision(CPU if self._on_cpu else self._device)
         self._budget = float(memory_bytes or default_budget())
         self._clock = clock
         self._kernels = load_kernels(weights.path)
@@ -71,6 +74,7 @@ class Stylizer:
         """Return what a report says of the machine: device, weights, versions."""
         return {
             "device": self._device.strip("/"),
+            "precision": self._precision,
             "weights": {"name": self._weights.name, "sha256": self._weights.sha256},
             "engine": ENGINE_VERSION,
             "tensorflow": tf.__version__,
@@ -91,6 +95,7 @@ class Stylizer:
         Raises CancelledError between steps, DivergedError when every roll back failed, and
         MemoryExhaustedError when the device has no memory for it.
         """
+        params = replace(params, precision=self._resolved(params))
         height, width = content.shape[:2]
         edge = bleed.width_of(height, width, params)
         wide = bleed.extend(content, edge)
@@ -151,6 +156,9 @@ class Stylizer:
         )
         return run
 
+    def _resolved(self, params: StyleParams) -> Precision:
+        return self._precision if params.precision == "auto" else params.precision
+
     def _footprint(self, params: StyleParams) -> Footprint:
         deepest = max(LAYERS.index(layer) for layer in _layers(params))
         widths = {
@@ -169,7 +177,8 @@ class Stylizer:
                     _layers(params),
                     pooling=params.pooling,
                     edge=params.edge,
-                    winograd="CPU" in self._device,
+                    winograd=self._on_cpu,
+                    precision=self._resolved(params),
                 ),
                 params,
             )
@@ -194,9 +203,9 @@ def _traced_by(params: StyleParams) -> tuple[Any, ...]:
     return (
         tuple(name for name, _ in params.content_layers),
         tuple(name for name, _ in params.layer_weights()),
-        params.statistic, params.normalization, params.pooling, params.edge, params.optimizer,
-        params.learning_rate, params.beta1, params.beta2, params.epsilon, params.history,
-        params.average,
+        params.statistic, params.normalization, params.pooling, params.edge, params.precision,
+        params.optimizer, params.learning_rate, params.beta1, params.beta2, params.epsilon,
+        params.history, params.average,
     )  # fmt: skip
 
 

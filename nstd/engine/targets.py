@@ -171,6 +171,7 @@ class TargetMaker:
             self._network,
             self._params.pooling,
             self._params.edge,
+            self._params.precision,
             self._params.preserve_color == "histogram"
             and hashlib.sha256(style.pixels.tobytes()).hexdigest(),
         )

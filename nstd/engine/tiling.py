@@ -144,7 +144,7 @@ class TiledObjective:
             if layer in own
         }
         squares = {
-            layer: tf.reduce_sum(tf.math.squared_difference(own[layer], target), (1, 2, 3))
+            layer: tf.reduce_sum(losses.squared_difference(own[layer], target), (1, 2, 3))
             for layer, target in content.items()
         }
         return own, sums, squares
@@ -241,9 +241,10 @@ class TiledObjective:
                     parts.append(tf.reduce_sum(force.mean * got.mean))
                     parts.append(tf.reduce_sum(force.gram * got.gram))
             if index + 1 < len(self._stages):
-                parts.append(tf.reduce_sum(arriving * own[self._stages[index].names[-1]]))
+                last = own[self._stages[index].names[-1]]
+                parts.append(tf.reduce_sum(arriving * tf.cast(last, tf.float32)))
             surrogate = tf.add_n(parts)
-        return tape.gradient(surrogate, x)
+        return tf.cast(tape.gradient(surrogate, x), tf.float32)
 
     def _positions(self, image: tf.Tensor, layer: str) -> tf.Tensor:
         """Return the number of positions of ``layer``, (1,)."""
@@ -266,6 +267,6 @@ def _place(
     """Put a tile's own part into the whole map, which begins with the first tile."""
     if canvas is None:
         size = (1, x.shape[1] // stride, x.shape[2] // stride, own.shape[3])
-        canvas = tf.Variable(tf.zeros(size))
+        canvas = tf.Variable(tf.zeros(size, own.dtype))
     canvas[tile.owns(stride)].assign(own)
     return canvas

@@ -7,18 +7,18 @@ padding, each followed by ReLU, five blocks with 2x2 pooling.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
 
 from nstd.engine import weight_files
-from nstd.engine.conv import Winograd
+from nstd.engine.conv import ONE_PIXEL, Direct, Entry, Winograd, replicate
 from nstd.errors import WeightsError
 
 if TYPE_CHECKING:
-    from nstd.engine.params import Edge, Pooling
+    from nstd.engine.params import Edge, Pooling, Precision
 
 BGR_MEANS = (103.939, 116.779, 123.68)
 """ImageNet means of the Caffe models that Keras's VGG19 weights come from."""
@@ -41,6 +41,7 @@ def stride_of(layer: str) -> int:
     return int(2 ** (block if layer.endswith("pool") else block - 1))
 
 
+_ENTRY = "block1_conv1"
 _WINOGRAD_CHANNELS = 128
 """Fewer input channels leave too little matrix product to pay for the transforms (measured)."""
 
@@ -58,24 +59,17 @@ def load_kernels(path: str) -> Kernels:
 
 @keras.saving.register_keras_serializable("nstd")
 class _Convolution(keras.layers.Layer):  # type: ignore[misc]  # keras ships no types
-    """A fixed 3x3 convolution with ReLU; direct, or by Winograd where that wins."""
+    """A fixed 3x3 convolution with ReLU, by the algorithm given."""
 
-    def __init__(self, kernel: Any, bias: Any, *, replicate: bool, fast: bool, name: str) -> None:
-        super().__init__(name=name, trainable=False)
-        self._kernel, self._bias, self._replicate = kernel, bias, replicate
-        self._winograd = Winograd(kernel) if fast else None
+    def __init__(
+        self, convolve: Callable[[Any], Any], bias: Any, *, replicate: bool, name: str
+    ) -> None:
+        super().__init__(name=name, trainable=False, autocast=False)
+        self._convolve, self._bias, self._replicate = convolve, bias, replicate
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        # SYMMETRIC equals replicate for one pixel
-        x = tf.pad(x, _ONE_PIXEL, "SYMMETRIC" if self._replicate else "CONSTANT")
-        if self._winograd is None:
-            y = tf.nn.conv2d(x, self._kernel, 1, "VALID")
-        else:
-            y = self._winograd(x)
-        return tf.nn.relu(y + self._bias)
-
-
-_ONE_PIXEL = [[0, 0], [1, 1], [1, 1], [0, 0]]
+        y = self._convolve(replicate(x) if self._replicate else tf.pad(x, ONE_PIXEL))
+        return tf.nn.relu(tf.nn.bias_add(y, tf.cast(self._bias, y.dtype)))
 
 
 class FeatureExtractor:
@@ -89,6 +83,7 @@ class FeatureExtractor:
         pooling: Pooling = "max",
         edge: Edge = "replicate",
         winograd: bool = False,
+        precision: Precision = "float32",
     ) -> None:
         unknown = sorted(set(layers) - set(LAYERS))
         if unknown:
@@ -96,26 +91,38 @@ class FeatureExtractor:
                 f"VGG19 has no layer {unknown[0]!r}.", f"Take one of: {', '.join(LAYERS)}."
             )
         self.layers = tuple(sorted(set(layers), key=LAYERS.index))
-        self.network = Network(kernels, pooling=pooling, edge=edge, winograd=winograd)
+        self.network = Network(
+            kernels, pooling=pooling, edge=edge, winograd=winograd, precision=precision
+        )
         deepest = LAYERS.index(self.layers[-1])
         self._model = self.network.section(LAYERS[: deepest + 1], self.layers)
 
     def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return the post-ReLU activations of the layers asked for."""
+        """Return the post-ReLU activations of the layers asked for, in the network's precision."""
         features: dict[str, tf.Tensor] = self._model(preprocess(images))
         return features
 
 
 def preprocess(images: tf.Tensor) -> tf.Tensor:
     """Return RGB in [0, 1] as the weights expect it: BGR in 0..255 less the ImageNet means."""
-    return images[..., ::-1] * 255.0 - tf.constant(BGR_MEANS)
+    # reverse, not a slice: a slice's gradient takes fifty times as long on a CPU
+    return tf.reverse(images, [-1]) * 255.0 - tf.constant(BGR_MEANS)
 
 
 class Network:
     """The wiring of VGG19, whole or in sections."""
 
-    def __init__(self, kernels: Kernels, *, pooling: Pooling, edge: Edge, winograd: bool) -> None:
-        self._kernels, self._edge, self._winograd = kernels, edge, winograd
+    def __init__(
+        self,
+        kernels: Kernels,
+        *,
+        pooling: Pooling,
+        edge: Edge,
+        winograd: bool,
+        precision: Precision = "float32",
+    ) -> None:
+        self._kernels, self._edge = kernels, edge
+        self._winograd, self._precision = winograd, precision
         self._pool = (
             keras.layers.MaxPooling2D if pooling == "max" else keras.layers.AveragePooling2D
         )
@@ -124,7 +131,8 @@ class Network:
     def section(self, names: Sequence[str], outputs: Sequence[str]) -> keras.Model:
         """Return the model of consecutive layers ``names`` that gives ``outputs`` by name."""
         first = next(name for name in names if name in self._kernels)
-        inputs = keras.Input((None, None, self._kernels[first][0].shape[2]))
+        dtype = "float32" if first == _ENTRY else self._precision
+        inputs = keras.Input((None, None, self._kernels[first][0].shape[2]), dtype=dtype)
         x, found = inputs, {}
         for name in names:
             x = self._layer(name)(x)
@@ -143,12 +151,18 @@ class Network:
 
     def _make(self, name: str) -> Any:
         if name.endswith("pool"):
-            return self._pool(2, name=name)
+            return self._pool(2, name=name, autocast=False)
         kernel, bias = self._kernels[name]
         return _Convolution(
-            kernel,
+            self._algorithm(name, kernel),
             bias,
-            replicate=self._edge == "replicate" or (self._edge, name) == ("first", "block1_conv1"),
-            fast=self._winograd and kernel.shape[2] >= _WINOGRAD_CHANNELS,
+            replicate=self._edge == "replicate" or (self._edge, name) == ("first", _ENTRY),
             name=name,
         )
+
+    def _algorithm(self, name: str, kernel: Any) -> Callable[[Any], Any]:
+        if self._precision == "bfloat16":
+            return Entry(kernel) if name == _ENTRY else Direct(kernel, self._precision)
+        if self._winograd and kernel.shape[2] >= _WINOGRAD_CHANNELS:
+            return Winograd(kernel)
+        return Direct(kernel, self._precision)

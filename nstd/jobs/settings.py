@@ -23,6 +23,7 @@ from nstd.engine.params import (
     Normalization,
     OptimizerName,
     Pooling,
+    PrecisionChoice,
     PreserveColor,
     StyleParams,
     preset,
@@ -90,6 +91,10 @@ class Settings(BaseModel):
     normalization: Normalization | None = Field(
         default=None,
         description="Form of the losses: relative, or gatys as in the paper and the tutorials.",
+    )
+    precision: PrecisionChoice | None = Field(
+        default=None,
+        description="Numbers of the network; auto: bfloat16 where the processor is made for it.",
     )
 
     def given(self) -> dict[str, Any]:

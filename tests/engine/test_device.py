@@ -167,3 +167,25 @@ def test_looking_loads_no_tensorflow() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert "tensorflow" not in answer.stdout.split()
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [
+        ("flags\t\t: fpu avx512f amx_tile amx_bf16 amx_int8\n", "bfloat16"),
+        ("flags\t\t: fpu avx512f avx512_bf16\n", "float32"),
+        ("Features\t: fp asimd bf16\n", "float32"),
+        ("", "float32"),
+    ],
+)
+def test_bfloat16_is_taken_where_the_processor_has_matrix_units_for_it(
+    tmp_path: Path, flags: str, precision: str
+) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{flags}")
+    assert device.native_precision("cpu", str(tmp_path / "cpuinfo")) == precision
+
+
+def test_a_gpu_keeps_float32_and_so_does_an_unknown_machine(tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text("flags: amx_bf16\n")
+    assert device.native_precision("gpu:0", str(tmp_path / "cpuinfo")) == "float32"
+    assert device.native_precision("cpu", str(tmp_path / "absent")) == "float32"

@@ -54,6 +54,49 @@ def test_covariance_is_that_of_the_positions() -> None:
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-2)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("dtype", "off"), [(tf.float32, 1e-5), (tf.bfloat16, 1e-2)])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_gradients_of_the_sums_are_those_of_their_formulas(
+    batch: int, dtype: tf.DType, off: float, *, masked: bool
+) -> None:
+    features = tf.cast(as_tensor(maps(4, batch, 5, 6, 4)), dtype)
+    share = as_tensor(np.random.default_rng(1).random((batch, 5, 6, 1))) if masked else None
+    rng = np.random.default_rng(2)
+    pull = rng.normal(0.0, 1.0, (batch, 4)), rng.normal(0.0, 0.01, (batch, 4, 4))
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        sums = losses.moment_sums(features, share)
+        drawn = tf.reduce_sum(sums.mean * pull[0]) + tf.reduce_sum(sums.gram * pull[1])
+    got = tf.cast(tape.gradient(drawn, features), tf.float64).numpy()
+    f = tf.cast(features, tf.float64).numpy()
+    both = pull[1] + pull[1].transpose(0, 2, 1)
+    wanted = np.einsum("bhwc,bcd->bhwd", f, both) + pull[0][:, None, None]
+    wanted = wanted * (share.numpy() if share is not None else 1.0)
+    assert np.abs(got - wanted).max() <= off * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("size", [(2, 5, 7), (1, 1, 9), (1, 2, 2)])
+def test_the_gradient_of_total_variation_is_that_of_its_formula(size: tuple[int, ...]) -> None:
+    x = np.random.default_rng(3).random((*size, 3))
+    at = as_tensor(x)
+    with tf.GradientTape() as tape:
+        tape.watch(at)
+        loss = tf.reduce_sum(losses.tv_loss(at) * [2.0, 3.0][: size[0]])
+    wanted = np.zeros(x.shape)
+    for axis in (1, 2):
+        step = np.diff(x, axis=axis)
+        if not step.size:
+            continue
+        slope = 2.0 * step / step[0].size
+        after = [(0, 0)] * 4
+        before = [(0, 0)] * 4
+        before[axis], after[axis] = (1, 0), (0, 1)
+        wanted += np.pad(slope, before) - np.pad(slope, after)
+    wanted *= np.array([2.0, 3.0][: size[0]])[:, None, None, None]
+    np.testing.assert_allclose(tape.gradient(loss, at), wanted, atol=1e-6)
+
+
 def test_sums_over_tiles_make_the_moments_of_the_whole() -> None:
     features = as_tensor(maps(3, 1, 6, 8, 5))
     parts = [losses.moment_sums(part) for part in (features[:, :2], features[:, 2:])]

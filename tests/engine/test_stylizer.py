@@ -14,6 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from nstd.engine import stylizer as stylizer_module
+from nstd.engine.loop import DeviceLoop
 from nstd.engine.params import StyleParams, preset
 from nstd.engine.progress import Checkpoint, Listener, Result, StyleImage
 from nstd.engine.run import Run
@@ -215,7 +216,8 @@ def traces(stylizer: Stylizer) -> int:
     return sum(
         traced.experimental_get_tracing_count()
         for loop in loops
-        for traced in getattr(loop, "_traced", {}).values()
+        if isinstance(loop, DeviceLoop)
+        for traced in loop._traced.values()
     )
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from nstd.engine.losses import Moments
 from nstd.engine.objective import Objective, Targets, weights_of
-from nstd.engine.params import PRESETS, StyleParams
+from nstd.engine.params import PRESETS, Precision, StyleParams
 from nstd.engine.progress import Listener, StyleImage
 from nstd.engine.stylizer import Stylizer
 from nstd.engine.tiling import TiledObjective
@@ -16,10 +16,15 @@ from nstd.engine.vgg import FeatureExtractor, stride_of
 from tests.engine.conftest import lively_kernels, picture
 
 
-def objective(params: StyleParams) -> Objective:
+def objective(params: StyleParams, precision: Precision = "float32") -> Objective:
     layers = [name for name, _ in (*params.content_layers, *params.layer_weights())]
     extractor = FeatureExtractor(
-        lively_kernels(), layers, pooling=params.pooling, edge=params.edge, winograd=False
+        lively_kernels(),
+        layers,
+        pooling=params.pooling,
+        edge=params.edge,
+        winograd=False,
+        precision=precision,
     )
     return Objective(extractor, params)
 
@@ -70,6 +75,21 @@ def test_loss_and_gradient_are_those_of_the_untiled_objective(case: str) -> None
     np.testing.assert_allclose(tiled, gradient, atol=5e-4 * scale)
 
 
+@pytest.mark.parametrize("regions", [1, 2])
+def test_tiles_in_bfloat16_differ_by_its_rounding_only(regions: int) -> None:
+    params, size = StyleParams(), (113, 170)
+    whole = objective(params, "bfloat16")
+    aims = targets(whole, params, size, regions)
+    image = as_image(*size, 3)
+    # as a graph, like the tiles: fused layers round once where eager ones round three times
+    terms, gradient = tf.function(lambda: whole(image, aims), autograph=False)()
+    got, tiled = TiledObjective(whole, 48)(image, aims)
+    for mine, theirs in zip(got, terms, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4)
+    apart = tf.norm(tiled - gradient) / tf.norm(gradient)
+    assert float(apart) < 2e-2
+
+
 def test_an_empty_region_asks_for_nothing() -> None:
     params = StyleParams()
     whole = objective(params)
@@ -107,10 +127,13 @@ def test_each_tile_is_a_sign_of_life() -> None:
     assert len(signs) > 4
 
 
+@pytest.mark.parametrize(("precision", "most"), [("float32", 2), ("bfloat16", 8)])
 def test_a_short_budget_paints_the_same_picture_in_tiles(
-    stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch
+    stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch, precision: Precision, most: int
 ) -> None:
-    params = dataclasses.replace(PRESETS["tiny"], iterations=3, history=3, pyramid_min=160)
+    params = dataclasses.replace(
+        PRESETS["tiny"], iterations=3, history=3, pyramid_min=160, precision=precision
+    )
     content, styles = picture(120, 160, 6), [StyleImage(picture(60, 70, 7))]
     whole = stylizer.stylize(content, styles, params, listener=Listener())
     monkeypatch.setattr(stylizer, "_budget", 1.0)
@@ -118,4 +141,4 @@ def test_a_short_budget_paints_the_same_picture_in_tiles(
     assert [level["tile"] for level in whole.plan["levels"]] == [0]
     assert all(level["tile"] for level in tiled.plan["levels"])
     difference = np.abs(whole.pixels.astype(int) - tiled.pixels.astype(int))
-    assert difference.max() <= 2
+    assert difference.max() <= most

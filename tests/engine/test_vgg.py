@@ -55,6 +55,19 @@ def test_winograd_layers_are_the_same_network(builtin_kernels: Kernels, edge: Ed
     agree(extractor(tf.constant(rgb)), wanted)
 
 
+@pytest.mark.parametrize("size", [(33, 48), (16, 17)])
+def test_bfloat16_features_are_the_same_network_but_for_rounding(
+    lively: Kernels, size: tuple[int, int]
+) -> None:
+    extractor = vgg.FeatureExtractor(lively, SOME, precision="bfloat16")
+    rgb = images(*size)
+    wanted = reference.Net(lively, "max", "replicate").forward(reference.bgr_of(rgb), SOME)
+    for layer, features in extractor(tf.constant(rgb)).items():
+        assert features.dtype == tf.bfloat16
+        apart = np.linalg.norm(tf.cast(features, tf.float64) - wanted[layer])
+        assert apart <= 0.02 * np.linalg.norm(wanted[layer]), layer
+
+
 @pytest.mark.parametrize(("pooling", "edge"), [("max", "replicate"), ("avg", "zero")])
 def test_image_gradients_are_those_of_a_float64_backward(
     lively: Kernels, pooling: Pooling, edge: Edge
