@@ -8,7 +8,7 @@ PYTEST = $(BIN)/python -m pytest -rs
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint format types layers unit clean \
-  flood-test crash-test hostile-test producers-test resume-test bench
+  flood-test crash-test hostile-test mounts-test producers-test resume-test soak-test bench
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -43,6 +43,9 @@ flood-test: $(READY)  ## 1,000 photographs at once, each painted exactly once (N
 crash-test: $(READY)  ## Killed, or refused by the disk, at every file-system call: nothing lost or torn
 	NSTD_CRASH_EVERY=1 NSTD_CRASHES=all $(PYTEST) --timeout 3600 --durations 5 \
 	  tests/jobs/test_crash.py tests/service/test_crashes.py tests/workers/test_task_crash.py
+
+mounts-test: $(READY)  ## Folders really unmounted, disks really full, no watches left to have
+	$(PYTEST) -m slow tests/service/test_namespaces.py
 
 resume-test: $(READY)  ## The real engine, killed while it paints, goes on to the identical picture
 	$(PYTEST) -m slow tests/workers

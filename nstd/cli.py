@@ -81,14 +81,14 @@ def run(
     ] = False,
 ) -> None:
     """Watch the inbox and paint what arrives."""
-    from nstd.service import daemon
+    from nstd.service import life
 
     overrides = {**engine_overrides(weights, device), "http.listen": listen}
 
     def load() -> Config:
         return _load(root, config, overrides)
 
-    raise typer.Exit(daemon.run(load, drain=drain))
+    raise typer.Exit(life.run(load, drain=drain))
 
 
 @app.command(

@@ -10,7 +10,7 @@ from functools import partial
 
 from nstd.errors import DeviceError, NoSpaceError, NstdError, StorageError
 from nstd.jobs import publish
-from nstd.service import lease, logs, reloading, startup
+from nstd.service import logs, reloading, startup
 from nstd.service.clock import SteadyClock
 from nstd.service.config import Config
 from nstd.service.dispatch import Dispatch
@@ -18,7 +18,6 @@ from nstd.service.ending import Endings
 from nstd.service.gathering import Gathering
 from nstd.service.house import House
 from nstd.service.http import HttpDoor, Sources
-from nstd.service.lock import StateLock
 from nstd.service.logs import logger
 from nstd.service.painters import worker_settings
 from nstd.service.requests import Requests
@@ -26,7 +25,7 @@ from nstd.service.retention import Retention
 from nstd.service.systemd import Notifier
 from nstd.service.upkeep import Upkeep
 from nstd.service.views import Facts
-from nstd.service.wake import Flags, Signals, Wake
+from nstd.service.wake import Flags, Wake
 from nstd.service.watcher import Watcher
 from nstd.workers.executor import Executor
 from nstd.workers.local import LocalExecutor
@@ -95,6 +94,7 @@ class Daemon:
         """Do everything that is to be done at this instant, and wait for nothing."""
         self._follow_clock()
         parts: tuple[tuple[str, Callable[[], object]], ...] = (
+            ("listen", self.door.announce),
             ("requests", partial(self.requests.look, now)),
             ("events", partial(self.dispatch.heed, now)),
             ("inbox", partial(self._gather, now)),
@@ -293,42 +293,3 @@ class Daemon:
     def _last_page(self, now: float) -> None:
         self.upkeep.show(now)
         self.upkeep.write_page(now)
-
-
-def run(load: Callable[[], Config], *, drain: bool = False) -> int:
-    """Run a daemon in this process until it is told to stop; return the exit code.
-
-    ``load`` reads the configuration, at the start and again at each SIGHUP. Raises the NstdError
-    that refuses the start, with its exit code.
-    """
-    try:
-        return _run(load, drain=drain)
-    except NstdError as error:
-        Notifier().failed(str(error))
-        raise
-
-
-def _run(load: Callable[[], Config], *, drain: bool) -> int:
-    config = load()
-    logs.configure(config.log.format, config.log.level)
-    publish.arm_from_environment()
-    lease.prepare()
-    startup.make_folders(config)
-    with StateLock(str(config.folders.state)):
-        startup.require_weights(config, lambda text: logger().info(text))
-        executor = startup.make_executor(config)
-        daemon = Daemon(config, executor=executor, drain=drain, reload=load)
-        logs.configure(config.log.format, config.log.level, count=daemon.house.metrics.logged)
-        return _live(daemon)
-
-
-def _live(daemon: Daemon) -> int:
-    signals = Signals(daemon.flags, daemon.wake)
-    signals.install()
-    try:
-        daemon.start()
-        return daemon.run()
-    finally:
-        daemon.stop()
-        signals.restore()
-        daemon.wake.close()

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from nstd.errors import ConfigError, NstdError
+from nstd.errors import ConfigError, NstdError, StorageError
 from nstd.jobs.publish import write_atomic
 from nstd.service.logs import logger
 from nstd.service.page import render
@@ -76,6 +76,7 @@ class HttpDoor:
         self._state = state
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
+        self._announced = False
         self.address = ""
         """ADDRESS:PORT as bound, once started."""
 
@@ -85,16 +86,21 @@ class HttpDoor:
         self._server = _bind(self._listen, host, port, self._sources)
         bound = self._server.server_address[1]
         self.address = f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}"
-        try:
-            self._note_address()
-        except BaseException:
-            self._server.server_close()
-            raise
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.2,), name="http", daemon=True
         )
         self._thread.start()
         logger().info("Listening.", address=self.address)
+        with contextlib.suppress(StorageError):  # a full disk: the daemon asks again
+            self.announce()
+
+    def announce(self) -> None:
+        """Write the address where commands find it, once; StorageError while the disk refuses."""
+        if self._state is None or self._server is None or self._announced:
+            return
+        data = f"{self.address}\n".encode()
+        write_atomic(str(self._state), LISTEN_FILE, data, replace=True)
+        self._announced = True
 
     def move(self, listen: str | None) -> None:
         """Listen elsewhere, None: nowhere; after a ConfigError it listens where it did before."""
@@ -111,11 +117,6 @@ class HttpDoor:
             self._listen = listen
             self.start()
 
-    def _note_address(self) -> None:
-        if self._state is not None:
-            data = f"{self.address}\n".encode()
-            write_atomic(str(self._state), LISTEN_FILE, data, replace=True)
-
     def stop(self) -> None:
         """Close the port; requests that run are not waited for."""
         if self._server is None or self._thread is None:
@@ -124,6 +125,7 @@ class HttpDoor:
         self._server.server_close()
         self._thread.join(5)
         self._server = self._thread = None
+        self._announced = False
         if self._state is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._state / LISTEN_FILE)

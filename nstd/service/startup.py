@@ -40,6 +40,8 @@ def make_folders(config: Config) -> None:
             if not path.is_dir():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise publish.storage_error(str(path), error) from error
             raise ConfigError(
                 f"folders.{name} ({path}) cannot be made: {error.strerror}.",
                 "Make it yourself, or name another place.",
