@@ -40,15 +40,17 @@ unit: $(READY)
 flood-test: $(READY)  ## 1,000 photographs at once, each painted exactly once (NSTD_FLOOD=100: fewer)
 	$(PYTEST) -m slow tests/flood
 
-crash-test: $(READY)  ## Killed, or refused by the disk, at every file-system call: nothing lost or torn
-	NSTD_CRASH_EVERY=1 NSTD_CRASHES=all $(PYTEST) --timeout 3600 --durations 5 \
+crash-test: $(READY)  ## Killed, or refused by the disk, at every call and any instant (NSTD_KILLS=2000: more)
+	NSTD_CRASH_EVERY=$${NSTD_CRASH_EVERY:-1} $(PYTEST) --timeout 3600 --durations 5 \
 	  tests/jobs/test_crash.py tests/service/test_crashes.py tests/workers/test_task_crash.py
+	$(BIN)/python -m tests.crash.kill $${NSTD_KILLS:-300} $${NSTD_SEED:-1}
 
 mounts-test: $(READY)  ## Folders really unmounted, disks really full, no watches left to have
 	$(PYTEST) -m slow tests/service/test_namespaces.py
 
-resume-test: $(READY)  ## The real engine, killed while it paints, goes on to the identical picture
+resume-test: $(READY)  ## The real engine, killed while it steps, ends with the same bytes (NSTD_KILLS=100: more)
 	$(PYTEST) -m slow tests/workers
+	$(BIN)/python -m tests.crash.steps $${NSTD_KILLS:-5} $${NSTD_SEED:-1}
 
 producers-test: $(READY)  ## Real programs write into the inbox: each photograph is taken once, and whole
 	$(PYTEST) tests/service/test_producers.py
