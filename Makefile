@@ -53,7 +53,11 @@ resume-test: $(READY)  ## The real engine, killed while it steps, ends with the 
 	$(BIN)/python -m tests.crash.steps $${NSTD_KILLS:-5} $${NSTD_SEED:-1}
 
 producers-test: $(READY)  ## Real programs write into the inbox: each photograph is taken once, and whole
-	$(PYTEST) tests/service/test_producers.py
+	$(PYTEST) -m "slow or not slow" tests/service/test_producers.py tests/service/test_syncthing.py
+
+soak-test: $(READY)  ## Hundreds of small jobs of changing shapes: nothing grows (NSTD_SOAK=3000: more)
+	$(BIN)/python -m tests.soak.run $${NSTD_SOAK:-300} standin
+	$(BIN)/python -m tests.soak.run $${NSTD_SOAK_REAL:-60} builtin
 
 hostile-test: $(READY)  ## Bombs, lies and mutated pictures (NSTD_FUZZ=100000: more; NSTD_SEED: others)
 	$(PYTEST) tests/hostile
