@@ -59,9 +59,10 @@ soak-test: $(READY)  ## Hundreds of small jobs of changing shapes: nothing grows
 	$(BIN)/python -m tests.soak.run $${NSTD_SOAK:-300} standin
 	$(BIN)/python -m tests.soak.run $${NSTD_SOAK_REAL:-60} builtin
 
-hostile-test: $(READY)  ## Bombs, lies and mutated pictures (NSTD_FUZZ=100000: more; NSTD_SEED: others)
-	$(PYTEST) tests/hostile
+hostile-test: $(READY)  ## Bombs, lies, mutated pictures and sidecars (NSTD_FUZZ=100000: more; NSTD_SEED: others)
+	$(PYTEST) -m "slow or not slow" tests/hostile
 	$(BIN)/python -m tests.hostile.images.fuzz $${NSTD_FUZZ:-10000} $${NSTD_SEED:-1}
+	$(BIN)/python -m tests.hostile.sidecars.fuzz $${NSTD_FUZZ:-10000} $${NSTD_SEED:-1}
 
 bench: $(READY)  ## Every benchmark (an hour and more): make bench BENCH='--weights FILE --images FOLDER'
 	for each in steps_per_second memory_by_size throughput time_to_quality; do \
