@@ -27,7 +27,8 @@ DECODE_BYTES = 512 * MiB
 NAMES = (
     b"new\nline.jpg", b"esc\x1b[31mape.jpg", "\u202egpj.exe.jpg".encode(), b"\xff\xfe.jpg",
     b"-rf.jpg", b"--help.jpg", b"a" * 251 + b".jpg", b"%s%n.jpg",
-    b"<img src=x onerror=alert(1)>.jpg", b"$(reboot).jpg", b"' OR 1=1 --.jpg", b"a:b|c?.jpg", "🏖.jpg".encode(), b"\x7f.jpg",
+    b"<img src=x onerror=alert(1)>.jpg", b"$(reboot).jpg", b"' OR 1=1 --.jpg", b"a:b|c?.jpg",
+    "🏖.jpg".encode(), b"\x7f.jpg",
 )  # fmt: skip
 MERGES = b"a: &a {x: 1}\n" + b"".join(b"m%d: &m%d {<<: [*a, *a]}\n" % (i, i) for i in range(12))
 SIDECARS = {
