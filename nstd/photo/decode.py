@@ -102,6 +102,11 @@ def decode(
     )
 
 
+def warm_up() -> None:
+    """Load all of Pillow's readers: for a process that forks others, which then have them."""
+    Image.init()
+
+
 def mask_of(photo: Photo) -> Pixels:
     """Return a picture as a mask: (H, W) uint8, its brightness, 0 where it is transparent."""
     grey = np.asarray(Image.fromarray(photo.pixels).convert("L"))

@@ -1,14 +1,17 @@
 """`photo.decode` in a small child that may crash, swell or hang without harm.
 
 The libraries that decode pictures are large, written in C, and fed with anybody's files. The
-parent opens the file once and hands the descriptor over; the child bounds its own memory and
-processor time, decodes, and writes pixels into a memory file that the parent reads when the child
-has gone. Nothing is looked up by name on the way, and no temporary file is left.
+parent opens the file once and hands the descriptor over; the child, forked for this picture from
+a process that has the libraries loaded, bounds its own memory and processor time, decodes, and
+writes pixels into a memory file that the parent reads when the child has gone. Nothing is looked
+up by name on the way, and no temporary file is left.
 """
 
 from __future__ import annotations
 
+import atexit
 import base64
+import contextlib
 import ctypes
 import dataclasses
 import json
@@ -16,7 +19,6 @@ import os
 import resource
 import signal
 import stat
-import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,9 +33,11 @@ from nstd.errors import (
     by_reason,
 )
 from nstd.jobs.text import shown
-from nstd.workers import system
+from nstd.workers import fork_server, system
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nstd.photo.decode import Photo
     from nstd.photo.limits import Limits
 
@@ -72,10 +76,8 @@ def decode_limited(
                 "max_side": max_side,
                 "cpu_s": max(1, round(timeout_s + 0.5)),
                 "memory_bytes": memory_bytes,
-                "parent": os.getpid(),
-                "result": result,
             }
-            status = _run(order, source, timeout_s)
+            status = _run(order, source, result, timeout_s)
             return _photo(result, status, name, timeout_s)
         finally:
             os.close(result)
@@ -106,32 +108,20 @@ def _open(path: str, limits: Limits, name: str) -> int:
     raise DecodeError(f'"{name}" is no regular file.', "Give the picture itself.")
 
 
-def _run(order: dict[str, Any], source: int, timeout_s: float) -> int | None:
+def _run(order: dict[str, Any], source: int, result: int, timeout_s: float) -> int | None:
     """Run the child to its end and return its status, None where its time was up."""
     try:
-        # On any exception, Ctrl-C included, `run` kills the child and waits for it.
-        return subprocess.run(
-            _command(order),
-            stdin=source,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=(order["result"],),
-            env=_environment(),
-            timeout=timeout_s,
-            check=False,
-        ).returncode
-    except subprocess.TimeoutExpired:
-        return None
+        return SERVER.run(order, (source, result), timeout_s)
     except OSError as error:
         raise MemoryExhaustedError(
-            f"No process could be started to decode a picture: {error.strerror}.",
+            f"No process could be started to decode a picture: {error.strerror or error}.",
             "It is tried again; if it stays, look at the machine's memory and process limits.",
         ) from error
 
 
-def _command(order: dict[str, Any]) -> list[str]:
+def _command(descriptor: int) -> list[str]:
     # -P: the working folder, which may be anybody's, is no place to import modules from.
-    return [sys.executable, "-P", "-m", "nstd.workers.decode_child", json.dumps(order)]
+    return [sys.executable, "-P", "-m", "nstd.workers.decode_child", str(descriptor)]
 
 
 def _environment() -> dict[str, str]:
@@ -145,6 +135,11 @@ def _environment() -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
     }
+
+
+SERVER = fork_server.ForkServer(_command, _environment)
+"""Lives from the first picture on, as long as this process."""
+atexit.register(SERVER.close)
 
 
 def _photo(result: int, status: int | None, name: str, timeout_s: float) -> Photo:
@@ -218,12 +213,20 @@ def _fill(target: memoryview, result: int, at: int) -> None:
 # --- the child's side --------------------------------------------------------------------------
 
 
-def main(argv: list[str]) -> int:
-    """Decode standard input by the order in ``argv[1]``; the outcome goes to its memory file."""
-    order = json.loads(argv[1])
-    system.die_with_parent(order["parent"])
+def main(argv: list[str]) -> None:
+    """Serve on the descriptor that ``argv[1]`` names, with everything at hand to decode."""
+    with contextlib.suppress(ImportError):  # each child then says in words what is missing
+        from nstd.photo.decode import warm_up  # noqa: PLC0415
+
+        warm_up()
+    fork_server.serve(int(argv[1]), work)
+
+
+def work(order: dict[str, Any], descriptors: Sequence[int]) -> None:
+    """Decode the first descriptor by the order; the outcome goes to the second, a memory file."""
+    source, result = descriptors
     try:
-        header, samples = _decode(order)
+        header, samples = _decode(order, source)
     except NstdError as error:
         header, samples = _refusal(type(error), error.message, error.remedy), ()
     except MemoryError:
@@ -236,11 +239,10 @@ def main(argv: list[str]) -> int:
             InputError, f'"{order["name"]}" cannot be decoded: {type(error).__name__}.', _AGAIN
         )
         samples = ()
-    _send(order["result"], header, samples)
-    return 0
+    _send(result, header, samples)
 
 
-def _decode(order: dict[str, Any]) -> tuple[dict[str, Any], tuple[memoryview, ...]]:
+def _decode(order: dict[str, Any], source: int) -> tuple[dict[str, Any], tuple[memoryview, ...]]:
     # Imported before the limits, which count from here.
     from nstd.photo.decode import decode  # noqa: PLC0415
     from nstd.photo.limits import Limits  # noqa: PLC0415
@@ -248,7 +250,7 @@ def _decode(order: dict[str, Any]) -> tuple[dict[str, Any], tuple[memoryview, ..
     limits = Limits(**order["limits"])
     _confine(order["memory_bytes"], order["cpu_s"])
     # One byte more than allowed, so that a file that grew meanwhile is seen as too large.
-    with open(0, "rb", closefd=False) as file:
+    with open(source, "rb", closefd=False) as file:
         data = file.read(limits.max_bytes + 1)
     photo = decode(data, limits=limits, max_side=order["max_side"], name=order["name"])
     metadata = dataclasses.asdict(photo.metadata)
@@ -306,4 +308,4 @@ def _send(result: int, header: dict[str, Any], samples: tuple[memoryview, ...]) 
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    main(sys.argv)

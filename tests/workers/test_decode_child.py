@@ -6,9 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from nstd.photo.decode import decode
 from nstd.photo.limits import Limits
 from nstd.workers import decode_child
 from nstd.workers.decode_child import decode_limited
+from nstd.workers.fork_server import ForkServer
 from tests.photo.make import RAMP_8, exif_of, noise, saved, scene
 
 LIMITS = Limits()
@@ -31,6 +31,37 @@ def beach(tmp_path: Path) -> Path:
         saved(scene(300, 400), "JPEG", exif=exif_of(Artist="Zoë".encode(), Orientation=6))
     )
     return path
+
+
+ChildDoes = Callable[..., None]
+
+
+@pytest.fixture
+def child_does(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChildDoes]:
+    """Return what makes later children run some code instead, or only for one picture."""
+    servers: list[ForkServer] = []
+
+    def make(code: str, only: str = "") -> None:
+        program = SERVING % (code, only)
+        servers.append(ForkServer(lambda end: [sys.executable, "-c", program, str(end)], dict))
+        monkeypatch.setattr(decode_child, "SERVER", servers[-1])
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+SERVING = """
+import sys
+from nstd.workers import decode_child, fork_server
+CODE, ONLY = %r, %r
+def work(order, descriptors):
+    if ONLY in ("", order["name"]):
+        exec(CODE)
+    else:
+        decode_child.work(order, descriptors)
+fork_server.serve(int(sys.argv[1]), work)
+"""
 
 
 def test_the_child_decodes_what_the_process_itself_would(beach: Path) -> None:
@@ -92,12 +123,10 @@ def test_a_picture_that_needs_too_much_memory_is_refused(tmp_path: Path) -> None
     assert "worker.decode_memory_bytes" in caught.value.remedy
 
 
-def test_a_picture_that_takes_too_long_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_picture_that_takes_too_long_is_refused(tmp_path: Path, child_does: ChildDoes) -> None:
     path = tmp_path / "slow.png"
     path.write_bytes(saved(scene(), "PNG"))
-    monkeypatch.setattr(decode_child, "_command", lambda _: [sys.executable, "-c", HANG])
+    child_does(HANG)
     with pytest.raises(TooLargeError, match=r"longer than 0\.2 s"):
         decode_limited(str(path), LIMITS, timeout_s=0.2)
 
@@ -117,15 +146,18 @@ HANG = "import time; time.sleep(600)"
     ],
 )
 def test_however_the_child_ends_it_ends_one_picture_only(
-    beach: Path, monkeypatch: pytest.MonkeyPatch, code: str, error: type[Exception], words: str
+    tmp_path: Path, child_does: ChildDoes, code: str, error: type[Exception], words: str
 ) -> None:
+    bad, good = tmp_path / "bad.jpg", tmp_path / "good.jpg"
+    for path in (bad, good):
+        path.write_bytes(saved(scene(300, 400), "JPEG"))
     quiet = "import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); "
-    with monkeypatch.context() as patch:
-        patch.setattr(decode_child, "_command", lambda _: [sys.executable, "-c", quiet + code])
+    child_does(quiet + code, only="bad.jpg")
+    for _ in range(2):
         with pytest.raises(error, match=words) as caught:
-            decode_limited(str(beach), LIMITS)
-        assert "beach.jpg" in str(caught.value)
-    assert decode_limited(str(beach), LIMITS).size == (300, 400)
+            decode_limited(str(bad), LIMITS)
+        assert "bad.jpg" in str(caught.value)
+        assert decode_limited(str(good), LIMITS).size == (400, 300)
 
 
 def test_a_child_that_says_nonsense_is_not_believed(
@@ -134,8 +166,8 @@ def test_a_child_that_says_nonsense_is_not_believed(
     lies = [b"", b"\xff" * 8, b"\2\0\0\0\0\0\0\0{}", b'\x14\0\0\0\0\0\0\0{"shape": [9, "x"]} ']
     for lie in lies:
 
-        def send(order: dict[str, Any], _source: int, _timeout: float, lie: bytes = lie) -> int:
-            os.write(order["result"], lie)
+        def send(_order: object, _source: int, result: int, _: float, lie: bytes = lie) -> int:
+            os.write(result, lie)
             return 0
 
         with monkeypatch.context() as patch:
@@ -182,14 +214,97 @@ def _descriptors() -> set[str]:
 def test_no_descriptor_and_no_process_is_left(tmp_path: Path, beach: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff")
+    decode_child.SERVER.close()
     before = _descriptors()
     decode_limited(str(beach), LIMITS)
-    for path, timeout_s in ((broken, 60.0), (beach, 0.01), (tmp_path, 60.0)):
+    during, server = _descriptors(), _server()
+    servers = set(os.listdir(f"/proc/{server}/fd"))
+    for path, timeout_s in ((broken, 60.0), (beach, 1e-6), (tmp_path, 60.0)):
         with pytest.raises((DecodeError, TooLargeError)):
             decode_limited(str(path), LIMITS, timeout_s=timeout_s)
+    assert _descriptors() == during
+    assert set(os.listdir(f"/proc/{server}/fd")) == servers
+    assert _children(server) == []
+    decode_child.SERVER.close()
     assert _descriptors() == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_the_server_has_one_thread_and_none_of_our_descriptors(beach: Path, tmp_path: Path) -> None:
+    with (tmp_path / "secret").open("w") as secret:
+        os.set_inheritable(secret.fileno(), True)  # noqa: FBT003 - its only form
+        decode_child.SERVER.close()
+        decode_limited(str(beach), LIMITS)
+        proc = Path(f"/proc/{_server()}")
+        opened = [os.readlink(each) for each in (proc / "fd").iterdir()]
+    assert len(list((proc / "task").iterdir())) == 1
+    assert [name for name in opened if "socket:" not in name] == ["/dev/null"] * 3
+    assert len(opened) == 4
+
+
+def test_a_server_that_died_is_replaced(beach: Path) -> None:
+    decode_limited(str(beach), LIMITS)
+    before = _server()
+    os.kill(before, signal.SIGKILL)
+    os.waitid(os.P_PID, before, os.WEXITED | os.WNOWAIT)
+    assert decode_limited(str(beach), LIMITS).size == (300, 400)
+    assert _server() != before
+
+
+def test_a_server_that_the_kernel_ends_for_memory_is_no_fault_of_the_picture(
+    beach: Path, child_does: ChildDoes
+) -> None:
+    child_does("import os, signal, time; os.kill(os.getppid(), signal.SIGKILL); time.sleep(600)")
+    with pytest.raises(MemoryExhaustedError, match="ran out of memory"):
+        decode_limited(str(beach), LIMITS)
+
+
+def test_a_server_that_cannot_start_is_no_fault_of_the_picture(
+    beach: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command in (["/nonexistent"], [sys.executable, "-c", "raise SystemExit(3)"]):
+        server = ForkServer(lambda _, command=command: command, dict)  # type: ignore[misc]
+        monkeypatch.setattr(decode_child, "SERVER", server)
+        with pytest.raises(MemoryExhaustedError, match="No process could be started"):
+            decode_limited(str(beach), LIMITS)
+
+
+def test_whoever_is_interrupted_leaves_no_child_behind(beach: Path, child_does: ChildDoes) -> None:
+    child_does(HANG)
+    server = decode_child.SERVER
+    child: list[int] = []
+
+    def interrupt() -> None:
+        _until(lambda: server._process is not None and bool(_children(server._process.pid)))
+        assert server._process is not None
+        child.extend(_children(server._process.pid))
+        signal.raise_signal(signal.SIGINT)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, stop)
+    thread = threading.Thread(target=interrupt)
+    try:
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            decode_limited(str(beach), LIMITS)
+    finally:
+        thread.join(60)
+        signal.signal(signal.SIGINT, before)
+    _until(lambda: not _alive(child[0]))
+
+
+def _server() -> int:
+    process = decode_child.SERVER._process
+    assert process is not None
+    return process.pid
+
+
+def _children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(word) for word in text.split()]
 
 
 def test_several_threads_may_decode_at_once(beach: Path) -> None:
@@ -209,15 +324,14 @@ PARENT = """
 import sys
 from nstd.workers import decode_child
 from nstd.photo.limits import Limits
-whole = decode_child._command
-decode_child._command = lambda order: [sys.executable, "-c", '''
-import json, os, sys, time
-from nstd.workers import system
-order = json.loads(sys.argv[1])
-system.die_with_parent(order["parent"])
-print(os.getpid(), file=open(sys.argv[2], "w"), flush=True)
-time.sleep(600)
-''', whole(order)[-1], sys.argv[2]]
+decode_child.SERVER._command = lambda descriptor: [sys.executable, "-c", '''
+import os, sys, time
+from nstd.workers import fork_server
+def work(order, descriptors):
+    print(os.getpid(), os.getppid(), file=open(sys.argv[2], "w"), flush=True)
+    time.sleep(600)
+fork_server.serve(int(sys.argv[1]), work)
+''', str(descriptor), sys.argv[2]]
 decode_child.decode_limited(sys.argv[1], Limits(), timeout_s=600)
 """
 
@@ -241,11 +355,25 @@ def test_the_child_dies_with_its_parent(tmp_path: Path, beach: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", PARENT, str(beach), str(note)]) as parent:
         try:
             _until(lambda: note.exists() and note.read_text().endswith("\n"))
-            child = int(note.read_text())
+            child, server = map(int, note.read_text().split())
             assert _alive(child)
         finally:
             parent.send_signal(signal.SIGKILL)
-    _until(lambda: not _alive(child))
+    _until(lambda: not _alive(child) and not _alive(server))
+
+
+def test_the_child_dies_with_the_server(tmp_path: Path, beach: Path, child_does: ChildDoes) -> None:
+    note = tmp_path / "pid"
+    child_does(f"""
+import os, signal, time
+with open({str(note)!r}, "w") as file:
+    print(os.getpid(), file=file)
+os.kill(os.getppid(), signal.SIGKILL)
+time.sleep(600)
+""")
+    with pytest.raises(MemoryExhaustedError):
+        decode_limited(str(beach), LIMITS)
+    _until(lambda: not _alive(int(note.read_text())))
 
 
 def test_the_child_is_confined(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,10 +54,11 @@ import resource, sys
 from nstd.errors import TooLargeError
 from nstd.photo.decode import Photo
 from nstd.photo.limits import Limits
-from nstd.workers.decode_child import decode_limited
+from nstd.workers.decode_child import SERVER, decode_limited
 try:
     decode_limited(sys.argv[1], Limits(), memory_bytes=int(sys.argv[2]))
 except TooLargeError:
+    SERVER.close()
     print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
 """
 
