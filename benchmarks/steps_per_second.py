@@ -1,9 +1,9 @@
 """How long one step takes, and what share of the machine's matrix peak that is.
 
 A step is one loss and gradient of the standard objective on a square picture. The same step runs
-as nstd runs it, as a TensorFlow graph with direct convolutions, compiled by XLA, eagerly, and in
-PyTorch where that is installed; one after the other, round by round, with a matrix product in
-between.
+as nstd runs it (in the precision that suits the machine, and in float32), as a TensorFlow graph
+with direct convolutions, compiled by XLA, eagerly, and in PyTorch where that is installed; one
+after the other, round by round, with a float32 matrix product in between.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ import tensorflow as tf
 
 from nstd.engine import weights
 from nstd.engine.cost import PEAK_SIDE, matrix_peak, step_flops
+from nstd.engine.device import CPU, native_precision
 from nstd.engine.loop import DeviceLoop
 from nstd.engine.objective import Objective, Targets, weights_of
 from nstd.engine.optimizers import LBFGS, start
-from nstd.engine.params import StyleParams, preset
+from nstd.engine.params import Precision, StyleParams, preset
 from nstd.engine.vgg import LAYERS, FeatureExtractor, Kernels, load_kernels
 
-VARIANTS = ("graph", "xla", "eager", "torch", "torch-nhwc")
+VARIANTS = ("float32", "graph", "xla", "eager", "torch", "torch-nhwc")
 BASE = "nstd"
 TORCH_LAYOUTS = {"torch": "contiguous", "torch-nhwc": "channels_last"}
 STEPS_A_CALL = 5
@@ -39,7 +40,7 @@ STEPS_A_CALL = 5
 
 @dataclasses.dataclass
 class Case:
-    """One size: the pictures and the two objectives, by Winograd and direct."""
+    """One size: the pictures and the objectives: nstd's, its float32 one, and the direct one."""
 
     kernels: Kernels
     params: StyleParams
@@ -49,7 +50,10 @@ class Case:
 
     def __post_init__(self) -> None:
         self.layers = _layers(self.params)
-        self.ours = self._objective(winograd=not tf.config.list_physical_devices("GPU"))
+        on_cpu = not tf.config.list_physical_devices("GPU")
+        self.precision = native_precision(CPU if on_cpu else "gpu:0")
+        self.ours = self._objective(winograd=on_cpu, precision=self.precision)
+        self.float32 = self._objective(winograd=on_cpu)
         self.direct = self._objective(winograd=False)
         self.image = _tensor(kit.square(self.content, self.side))
         self.start = tf.clip_by_value(
@@ -72,13 +76,14 @@ class Case:
             weights=weights_of(self.params),
         )
 
-    def _objective(self, *, winograd: bool) -> Objective:
+    def _objective(self, *, winograd: bool, precision: Precision = "float32") -> Objective:
         extractor = FeatureExtractor(
             self.kernels,
             self.layers,
             pooling=self.params.pooling,
             edge=self.params.edge,
             winograd=winograd,
+            precision=precision,
         )
         return Objective(extractor, self.params)
 
@@ -110,6 +115,10 @@ def steps(case: Case, wanted: tuple[str, ...], clock: str) -> dict[str, Callable
         BASE: _waiting(lambda: mine(case.start), clock),
         "nstd, whole step": _whole_step(case, ours, clock),
     }
+    if "float32" in wanted:
+        exact = case.targets(case.float32)
+        single = tf.function(lambda image: case.float32(image, exact), autograph=False)
+        found["nstd, float32"] = _waiting(lambda: single(case.start), clock)
     if "graph" in wanted:
         graph = tf.function(lambda image: case.direct(image, direct), autograph=False)
         found["graph"] = _waiting(lambda: graph(case.start), clock)
@@ -228,6 +237,7 @@ def measure(
     peak = product / min(seconds.pop("matrix").values)
     return {
         "side": case.side,
+        "precision": case.precision,
         "flops": case.flops,
         "peak_flops": peak,
         "torch": ", ".join(sorted(versions)) or None,
@@ -247,7 +257,7 @@ def show(found: dict[str, Any]) -> None:
     """Print the figures of one size."""
     title = (
         f"{found['side']} x {found['side']} px: {found['flops'] / 1e9:.0f} GFLOP a step, "
-        f"matrix peak {found['peak_flops'] / 1e9:.0f} GFLOP/s"
+        f"float32 matrix peak {found['peak_flops'] / 1e9:.0f} GFLOP/s, nstd in {found['precision']}"
     )
     rows = [
         (name, str(step["seconds"]), 1 / step["seconds"].median, step["share_of_peak"],

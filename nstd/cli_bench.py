@@ -37,7 +37,8 @@ def bench(config: Config, console: Console, *, as_json: bool = False) -> None:
     peak = found.peak_flops_per_s
     console.print(
         f"Device {facts.get('device')}, weights {facts.get('weights', {}).get('name')}"
-        + (f", matrix peak {peak / 1e9:.0f} GFLOP/s." if peak else ".")
+        + (f" in {facts['precision']}" if "precision" in facts else "")
+        + (f", float32 matrix peak {peak / 1e9:.0f} GFLOP/s." if peak else ".")
     )
     console.print(_speeds(found))
     console.print(_forecasts(found))

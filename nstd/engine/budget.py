@@ -8,14 +8,21 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nstd.engine.params import Precision
 
 _BASE_BYTES = 700 * 2**20
 """TensorFlow and the interpreter, before any weights (measured: 0.66 GiB resident)."""
 _TEMPORARIES = 2.2
 """Peak bytes of a step over the bytes of its activations: gradients, padded copies, the products
-of the convolutions (measured at 512 and 724 pixels with full-width VGG19: 2.8 KB a pixel)."""
-_WEIGHT_COPIES = 9.0
-"""Bytes held per byte of weights: themselves, and transformed twice for Winograd (2 x 36 / 9)."""
+of the convolutions (measured at 512 to 1024 pixels with full-width VGG19: 2.6 KB a pixel in
+float32, 1.25 KB in bfloat16)."""
+_VALUE_BYTES = {"float32": 4, "bfloat16": 2}
+_WEIGHT_COPIES = {"float32": 9.0, "bfloat16": 2.0}
+"""Bytes held per byte of float32 weights: themselves, and transformed twice for Winograd
+(2 x 36 / 9), or in half the bytes and in the order that the library likes."""
 _IMAGES = 14
 """Image-sized float32 tensors alive in a step, besides L-BFGS's pairs."""
 _PAIR_SHARE = 0.2
@@ -40,7 +47,7 @@ class MemoryPlan:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a network needs: bytes a pixel of activations, and bytes of weights."""
+    """What a network needs: bytes a pixel of activations, and bytes of weights and their copies."""
 
     activation_bytes: float
     between_bytes: float
@@ -49,23 +56,27 @@ class Footprint:
 
     @classmethod
     def of(
-        cls, layers: Mapping[str, tuple[int, int]], content_layers: tuple[str, ...]
+        cls,
+        layers: Mapping[str, tuple[int, int]],
+        content_layers: tuple[str, ...],
+        precision: Precision = "float32",
     ) -> Footprint:
         """Build from {convolution: (channels in, channels out)} of the layers that run."""
         activations = between = weights = 0.0
+        value = _VALUE_BYTES[precision]
         for name, (inputs, outputs) in layers.items():
             positions = 4.0 ** (1 - int(name[5]))  # of one pixel, at this block
-            activations += 4 * outputs * positions
-            weights += 4 * 9 * inputs * outputs
+            activations += value * outputs * positions
+            weights += _WEIGHT_COPIES[precision] * 4 * 9 * inputs * outputs
             if name in ("block2_conv2", "block3_conv4", "block4_conv4"):
-                between += 4 * outputs * positions / 4 * 1.7  # the map, and most of its gradient
+                between += (value + 0.7 * 4) * outputs * positions / 4  # and most of its gradient
             if name in content_layers:
-                between += 4 * outputs * positions
+                between += value * outputs * positions
         return cls(activations, between, weights)
 
     def bytes_for(self, pixels: int, tile: int, history: int) -> float:
         """Return the predicted peak of a step on ``pixels``, in bytes."""
-        fixed = _BASE_BYTES + _WEIGHT_COPIES * self.weight_bytes
+        fixed = _BASE_BYTES + self.weight_bytes
         images = _IMAGE * (2 * history + _IMAGES) * pixels
         if not tile:
             return fixed + images + _TEMPORARIES * self.activation_bytes * pixels

@@ -166,7 +166,8 @@ class Stylizer:
             for name in LAYERS[: deepest + 1]
             if name in self._kernels
         }
-        return Footprint.of(widths, tuple(layer for layer, _ in params.content_layers))
+        content = tuple(layer for layer, _ in params.content_layers)
+        return Footprint.of(widths, content, self._resolved(params))
 
     def _backend(self, params: StyleParams, tile: int) -> Backend:
         key = (*_traced_by(params), tile)

@@ -67,6 +67,10 @@ class TiledObjective:
         ]
         self._down = [self._traced(self._forward, i) for i in range(len(self._stages))]
         self._up = [self._traced(self._backward, i) for i in range(len(self._stages))]
+        # graphs, since each image-sized temporary that eager code keeps is 160 MB at 4096 pixels
+        one = tf.TensorSpec((1, None, None, 3))
+        self._prepared = tf.function(_seen, input_signature=[one], autograph=False)
+        self._pixels = tf.function(self._pixel_part, reduce_retracing=True, autograph=False)
 
     def _traced(self, method: Any, index: int) -> Any:
         """Return ``method`` of one stage as a graph that serves every tile size."""
@@ -89,7 +93,7 @@ class TiledObjective:
     def _descend(
         self, image: tf.Tensor, targets: Targets | None, *, keep: bool = False
     ) -> _Descent:
-        found = _Descent([preprocess(tf.clip_by_value(image, 0.0, 1.0))])
+        found = _Descent([self._prepared(image)])
         for i, stage in enumerate(self._stages):
             x = found.inputs[-1]
             below = None
@@ -158,14 +162,20 @@ class TiledObjective:
         per_square = self._per_square(targets)
         content = tf.add_n([per_square[layer] * found.squares[layer] for layer in per_square])
         upstream = self._ascend(found, pull, per_square, targets)
+        alone = Targets({}, {}, {}, targets.weights)
+        tv, out_of_range, gradient = self._pixels(images, tf.convert_to_tensor(upstream), alone)
+        return Terms(content + style + tv + out_of_range, content, style, tv), gradient
+
+    def _pixel_part(
+        self, images: tf.Tensor, upstream: tf.Tensor, targets: Targets
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Return total variation, range loss, and the whole gradient of the image."""
         with tf.GradientTape() as tape:
             tape.watch(images)
             tv, out_of_range = self._objective.pixel_terms(images, targets)
-            seen = preprocess(tf.clip_by_value(images, 0.0, 1.0))
-            carried = tf.reduce_sum(seen * upstream, (1, 2, 3))
+            carried = tf.reduce_sum(_seen(images) * upstream, (1, 2, 3))
             total = tv + out_of_range + carried
-        gradient = tape.gradient(total, images)
-        return Terms(content + style + tv + out_of_range, content, style, tv), gradient
+        return tv, out_of_range, tape.gradient(total, images)
 
     def _style(
         self, images: tf.Tensor, sums: dict[str, Regions], targets: Targets
@@ -251,6 +261,11 @@ class TiledObjective:
         stage = next(each for each in self._stages if layer in each.names)
         stride = stage.stride * stage.stride_of(layer)
         return tf.constant([float((image.shape[1] // stride) * (image.shape[2] // stride))])
+
+
+def _seen(images: tf.Tensor) -> tf.Tensor:
+    """Return what the network takes of an image in any range."""
+    return preprocess(tf.clip_by_value(images, 0.0, 1.0))
 
 
 def _over(sums: Regions, counts: tuple[tf.Tensor, ...]) -> Regions:
