@@ -92,13 +92,15 @@ def _in_words(job: Job) -> str:
         lines = [f"{name} could not be painted.", "", job.message]
     if job.remedy:
         lines += ["", "What to do:", job.remedy]
-    lines += [
-        "",
-        "To try again, put the files of this folder back into the inbox"
-        + (f" (folder {shown(job.folder)})" if job.folder else "")
-        + f", or run: nstd retry {job.id}",
-    ]
+    lines += ["", f"To try again, {_again(job)}, or run: nstd retry {job.id}"]
     return "\n".join(lines) + "\n"
+
+
+def _again(job: Job) -> str:
+    if job.intake == "copy":
+        return "change the files where they still lie, in the inbox"
+    where = f" (folder {shown(job.folder)})" if job.folder else ""
+    return f"put the files of this folder back into the inbox{where}"
 
 
 def _in_facts(job: Job, now: float) -> dict[str, Any]:

@@ -183,10 +183,10 @@ class Gathering:
     def _find_owner(self, now: float) -> None:
         if now >= self._next_owner:
             self._next_owner = now + OWNER_S
-            tool = synctools.owner_of(self.inbox.path)
-            if tool and tool != self.sync_tool:
+            before, self.sync_tool = self.sync_tool, synctools.owner_of(self.inbox.path)
+            if self.sync_tool and self.sync_tool != before:
+                tool = self.sync_tool
                 logger().info("A sync tool owns the inbox.", tool=tool, intake=self.mode)
-            self.sync_tool = tool
 
     # --- group -------------------------------------------------------------------------------
 

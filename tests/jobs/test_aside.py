@@ -47,6 +47,16 @@ def test_the_reason_stands_there_in_plain_words_and_for_machines(inputs: Path) -
     assert facts["parameters"]["preset"] == "standard"
 
 
+def test_what_to_do_is_what_the_intake_allows(inputs: Path) -> None:
+    folder = build(broken(intake="move"), inputs)
+    assert (
+        "put the files of this folder back into the inbox (folder x)"
+        in (folder / "error.txt").read_text()
+    )
+    other = build(broken(intake="copy", id="20260102-000000-aaaaaa"), inputs)
+    assert "change the files where they still lie" in (other / "error.txt").read_text()
+
+
 def test_a_cancelled_job_says_so(inputs: Path) -> None:
     folder = build(replace(broken(), outcome="cancelled", remedy=""), inputs)
     assert "was cancelled" in (folder / "error.txt").read_text(encoding="utf-8")

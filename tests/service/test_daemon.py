@@ -11,6 +11,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import pytest
+from structlog.testing import capture_logs
 
 from nstd.engine.device import Machine
 from nstd.errors import DeviceError, StorageError, WeightsError
@@ -578,7 +579,11 @@ def test_a_synced_inbox_is_copied_from_by_default(bench: Bench) -> None:
     (bench.root / "inbox" / ".stfolder").mkdir()
     bench.style()
     bench.drop("starry/beach.jpg")
-    bench.tick(100.0)
+    with capture_logs() as said:
+        bench.tick(100.0)
+    assert [(line["tool"], line["intake"]) for line in said if "tool" in line] == [
+        ("Syncthing", "copy")
+    ]
     bench.settle()
     bench.paint()
     assert bench.listing("inbox") == ["starry/beach.jpg"]
