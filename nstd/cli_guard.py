@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nstd.errors import NstdError, UsageError
+from nstd.jobs.publish import storage_error
 from nstd.jobs.text import shown
 
 INTERRUPTED = 130
@@ -44,6 +45,9 @@ def _usage_or_bug(error: Exception) -> int:
         return _refuse("Interrupted.", INTERRUPTED)
     if os.environ.get("NSTD_DEBUG"):
         raise error
+    if isinstance(error, OSError):  # the machine's fault rather than ours
+        refused = storage_error(str(error.filename or "the output"), error)
+        return _refuse(str(refused), refused.exit_code)
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return _refuse(
         f"This is a bug in nstd: {what}. With NSTD_DEBUG=1 the same command shows where.", BUG

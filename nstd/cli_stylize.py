@@ -34,6 +34,7 @@ from nstd.jobs.sidecar import FORMATS
 from nstd.jobs.spec import OutputSpec
 from nstd.jobs.text import shown
 from nstd.service.config import Config
+from nstd.service.page.words import counted
 from nstd.service.painters import worker_settings
 from nstd.service.systemd import duration
 from nstd.workers.decode_child import decode_limited
@@ -121,7 +122,8 @@ def _blend(wish: Wish) -> tuple[float, ...]:
     shares = wish.blend or (1.0,) * len(wish.styles)
     if len(shares) != len(wish.styles):
         raise UsageError(
-            f"--blend gives {len(shares)} shares for {len(wish.styles)} styles.",
+            f"--blend gives {counted(len(shares), 'share')} for "
+            f"{counted(len(wish.styles), 'style')}.",
             "Give one share for each style, separated by commas: --blend 2,1.",
         )
     return shares

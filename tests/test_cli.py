@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import re
 import subprocess
@@ -103,7 +104,7 @@ def test_without_folders_the_remedy_is_named(nstd: Run, command: list[str]) -> N
         (["stylize", "a.jpg", "b.jpg", "-o", "c.jpg", "--size", "3"], "from 32 to 8192"),
         (["stylize", "a.jpg", "b.jpg", "-o", "c.jpg", "--style-weight", "nan"], "--style-weight"),
         (["stylize", "a.jpg", "b.jpg", "-o", "c.jpg", "--optimizer", "sgd"], "lbfgs, adam"),
-        (["stylize", "a.jpg", "b.jpg", "-o", "c.jpg", "--blend", "1,2"], "2 shares for 1 styles"),
+        (["stylize", "a.jpg", "b.jpg", "-o", "c.jpg", "--blend", "1,2"], "2 shares for 1 style."),
         (["stylize", "a.jpg", "b.jpg", "-o", "c.jpg", "--blend", "x"], "--blend cannot be x"),
         (["stylize", "a.jpg", "b.jpg", "-o", "c.jpg", "--quality", "0"], "--quality"),
         (["stylize", "a.jpg", "b.jpg", "-o", "c.gif"], "Let it end in .jpg"),
@@ -181,6 +182,16 @@ def test_a_bug_is_one_sentence_too(nstd: Run, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("NSTD_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         nstd("status", "--root", "/nonexistent")
+
+
+def test_what_the_system_refuses_is_no_bug(nstd: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("nstd.service.status.gather", full)
+    code, _, err = nstd("status", "--root", "/nonexistent")
+    assert code == 75
+    assert "no room left to write 'the output'" in one_sentence(err)
 
 
 def test_ctrl_c_ends_quietly_with_the_code_that_shells_expect(

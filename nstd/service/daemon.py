@@ -103,10 +103,10 @@ class Daemon:
             ("endings", partial(self.endings.work, now)),
             ("upkeep", partial(self.upkeep.look, now)),
             ("retention", partial(self.retention.look, now)),
+            ("ready", partial(self._become_ready, now)),
         )
         for name, part in parts:
             self._do(name, part)
-        self._become_ready(now)
         self._last_tick = time.monotonic()
 
     def _do(self, name: str, part: Callable[[], object]) -> None:

@@ -823,6 +823,19 @@ def test_a_wrong_configuration_is_not_taken_over(bench: Bench) -> None:
     assert registry.get_sample_value("nstd_config_last_reload_successful") == 0
 
 
+def test_a_daemon_becomes_ready_whatever_goes_wrong_in_a_view(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.daemon.upkeep, "show", broken)
+        bench.tick(1.0)
+    bench.tick(1.0)
+    assert bench.daemon.facts.state == "ready"
+
+
 # --- what is shown -------------------------------------------------------------------------------
 
 
