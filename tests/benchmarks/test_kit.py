@@ -60,7 +60,8 @@ def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
 
 
 def test_the_peak_is_at_least_what_is_resident() -> None:
-    assert kit.peak_bytes() >= kit.resident_bytes() > 2**20
+    resident = kit.resident_bytes()  # first: it may grow between the two looks
+    assert kit.peak_bytes() >= resident > 2**20
 
 
 @pytest.mark.parametrize("command", COMMANDS)
