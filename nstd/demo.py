@@ -8,6 +8,7 @@ in the library, a photograph in the style's folder.
 from __future__ import annotations
 
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -222,7 +223,7 @@ class Bar:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._said = ""
+        self._said: set[str] = set()
         self._progress = Progress(
             TextColumn("  {task.description:<31}"),
             BarColumn(bar_width=20),  # all of it fits into 80 columns
@@ -251,9 +252,9 @@ class Bar:
         job = snapshot.running[0] if snapshot and snapshot.running else None
         words = _doing(snapshot, job)
         if not self._console.is_terminal:
-            if words != self._said:
+            if words not in self._said:
                 self._console.print(f"  {words}")
-            self._said = words
+            self._said.add(words)
         elif job and job.steps:
             self._progress.update(
                 self._task, description=words, total=job.steps, completed=job.step, note=_note(job)
@@ -300,11 +301,20 @@ def _tell(root: Path, outcome: Outcome, seconds: float, weights: str, console: C
     ):
         if path.exists():
             console.print(f"  {what:<11} {_path(path)}")
-    again = f"nstd run --root {shlex.quote(str(root))} --weights {shlex.quote(weights)}"
+    again = f"{_program()} run --root {shlex.quote(str(root))} --weights {shlex.quote(weights)}"
     console.print("\nGo on with it: start the daemon on the same folders,")
     console.print(f"  {escape(again)}")
     console.print(f"and put photographs into {_path(root / 'inbox' / STYLE)}")
     return 0
+
+
+def _program() -> str:
+    """Return how a shell finds this very program: `make demo` leaves it in a .venv."""
+    beside, found = Path(sys.executable).with_name("nstd"), shutil.which("nstd")
+    if found and not (beside.exists() and not beside.samefile(found)):
+        return "nstd"
+    own = str(beside) if beside.exists() else sys.executable
+    return shlex.quote(own) + ("" if beside.exists() else " -m nstd")
 
 
 def _path(path: Path) -> str:

@@ -51,6 +51,24 @@ def test_picture_report_and_metrics_are_where_it_says(tmp_path: Path, console: C
     assert not (tmp_path / "demo" / "state" / "listen").exists()  # the daemon has gone
 
 
+def test_the_command_to_go_on_with_is_one_that_the_shell_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, other = tmp_path / "venv" / "nstd", tmp_path / "bin" / "nstd"
+    for program in (own, other):
+        program.parent.mkdir()
+        program.touch(0o755)
+    monkeypatch.setattr("sys.executable", str(own.with_name("python")))
+    monkeypatch.setenv("PATH", str(other.parent))
+    assert demo._program() == str(own)  # another installation comes first
+    monkeypatch.setenv("PATH", str(own.parent))
+    assert demo._program() == "nstd"
+    own.unlink()
+    assert demo._program() == f"{own.with_name('python')} -m nstd"
+    monkeypatch.setenv("PATH", str(other.parent))
+    assert demo._program() == "nstd"
+
+
 @pytest.mark.usefixtures("quick")
 def test_second_run_on_the_same_root_paints_again(tmp_path: Path, console: Console) -> None:
     for _ in range(2):
