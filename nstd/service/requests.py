@@ -28,8 +28,12 @@ class Requests:
         self._next = float("-inf")
 
     def look(self, now: float) -> None:
-        """Deal with what commands have asked since the last look."""
-        if now < self._next:
+        """Deal with what commands have asked since the last look.
+
+        Not before the first look at inbox and library: what was asked of a daemon that did not
+        run would be refused for want of its style.
+        """
+        if now < self._next or not self._gathering.scanned:
             return
         self._next = now + LOOK_S
         for request in self._house.ledger.requests():

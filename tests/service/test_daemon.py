@@ -748,6 +748,24 @@ def test_a_clock_that_is_set_back_keeps_nobody_waiting(bench: Bench) -> None:
     assert bench.job().state == "running"
 
 
+def test_a_wish_noted_while_nstd_was_down_is_fulfilled_when_it_starts(bench: Bench) -> None:
+    bench.style()
+    bench.drop("starry/beach.jpg")
+    bench.settle()
+    bench.executor.fail(bench.job().id, "decode", retry=False)
+    bench.tick(1.0)
+    bench.stop()
+    with Ledger(str(bench.root / "state" / "ledger.sqlite3")) as ledger:
+        (first,) = ledger.recent(10)
+        number = ledger.request("retry", first.id)
+    bench.restart(crash=True)
+    bench.tick(1.0)
+    bench.tick(1.0)
+    assert bench.daemon.house.ledger.answered(number) == ""
+    bench.paint()
+    assert bench.outbox() == ["starry/beach.jpg", "starry/beach.json"]
+
+
 # --- configuration -------------------------------------------------------------------------------
 
 
