@@ -94,6 +94,13 @@ class Gathering:
         """The styles, as last read."""
         return self._menu.library
 
+    def fresh_library(self, now: float) -> Mapping[str, LibraryStyle]:
+        """Return the styles as they are now: who mends one and tries again is not made to wait."""
+        self._menu.read_again()
+        if self._menu.refresh(now):
+            self._regroup_at = now
+        return self._menu.library
+
     # --- look --------------------------------------------------------------------------------
 
     @property

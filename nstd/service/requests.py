@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from nstd.errors import CancelledError, NstdError
+from nstd.jobs.inputs import LibraryStyle
 from nstd.jobs.job import Job
 from nstd.jobs.ledger import Request
 from nstd.jobs.retry import retry
@@ -36,16 +39,18 @@ class Requests:
         if now < self._next or not self._gathering.scanned:
             return
         self._next = now + LOOK_S
-        for request in self._house.ledger.requests():
+        asked = self._house.ledger.requests()
+        library = self._gathering.fresh_library(now) if asked else {}
+        for request in asked:
             with job_context(request.job):
-                answer = self._answer(request)
+                answer = self._answer(request, library)
                 self._house.ledger.answer(request.number, answer)
                 logger().info("Request.", kind=request.kind, answer=answer or "done")
 
-    def _answer(self, request: Request) -> str:
+    def _answer(self, request: Request, library: Mapping[str, LibraryStyle]) -> str:
         try:
             job = self._house.ledger.get(request.job)
-            return self._cancel(job) if request.kind == "cancel" else self._retry(job)
+            return self._cancel(job) if request.kind == "cancel" else self._retry(job, library)
         except KeyError:
             return f"There is no job '{shown(request.job)}'."
         except NstdError as error:
@@ -62,11 +67,10 @@ class Requests:
             return f"Job {job.id} is painted; only its delivery is left."
         return f"Job {job.id} has ended already ({job.outcome or job.state})."
 
-    def _retry(self, job: Job) -> str:
+    def _retry(self, job: Job, library: Mapping[str, LibraryStyle]) -> str:
         if job.state == "deferred":
             self._house.ledger.requeue(job.id, "retried on request")
             return ""
-        library, rules = self._gathering.library, self._gathering.rules
-        again = retry(self._house.spool, job.id, library, rules)
+        again = retry(self._house.spool, job.id, library, self._gathering.rules)
         logger().info("Job retried.", as_job=again.id)
         return ""

@@ -20,7 +20,7 @@ from nstd.jobs.job import Job
 from nstd.jobs.ledger import Ledger
 from nstd.service import logs, menu, places, upkeep
 from nstd.workers.executor import JobFinished, WorkerFailed, WorkerGone
-from tests.service.kit import Bench, refusing
+from tests.service.kit import Bench, picture, refusing
 
 
 @pytest.fixture
@@ -653,6 +653,18 @@ def test_a_failed_job_can_be_tried_again(bench: Bench) -> None:
     bench.paint()
     assert bench.outbox() == ["starry/a.jpg", "starry/a.json"]
     assert bench.listing("failed") == []
+
+
+def test_who_mends_a_style_and_tries_again_does_not_wait_for_the_library(bench: Bench) -> None:
+    broken = bench.root / "styles" / "broken"
+    broken.mkdir()
+    bench.drop("broken/a.jpg")
+    bench.settle()
+    bench.tick(1000.0)
+    bench.tick(1.0)
+    assert "no image in its folder" in bench.job().message
+    picture(broken / "now.jpg")
+    assert ask(bench, "retry", bench.job().id) == ""
 
 
 def test_a_deferred_job_can_be_hurried(bench: Bench) -> None:
