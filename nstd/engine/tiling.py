@@ -215,7 +215,7 @@ class TiledObjective:
         below: Any = None
         for i in reversed(range(len(self._stages))):
             stage, x = self._stages[i], found.inputs.pop()
-            gradient = tf.Variable(tf.zeros(x.shape))
+            gradient = tf.Variable(tf.zeros(x.shape, x.dtype))
             pulls = {layer: value for layer, value in pull.items() if layer in stage.names}
             for tile in stage.tiles(x.shape[1], x.shape[2], self._tile):
                 self.alive()
@@ -252,9 +252,10 @@ class TiledObjective:
                     parts.append(tf.reduce_sum(force.gram * got.gram))
             if index + 1 < len(self._stages):
                 last = own[self._stages[index].names[-1]]
-                parts.append(tf.reduce_sum(arriving * tf.cast(last, tf.float32)))
+                drawn = tf.cast(arriving, tf.float32) * tf.cast(last, tf.float32)
+                parts.append(tf.reduce_sum(drawn))
             surrogate = tf.add_n(parts)
-        return tf.cast(tape.gradient(surrogate, x), tf.float32)
+        return tape.gradient(surrogate, x)
 
     def _positions(self, image: tf.Tensor, layer: str) -> tf.Tensor:
         """Return the number of positions of ``layer``, (1,)."""
