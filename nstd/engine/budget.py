@@ -71,7 +71,8 @@ class Footprint:
             activations += value * outputs * positions
             weights += _WEIGHT_COPIES[precision] * 4 * 9 * inputs * outputs
             if name in ("block2_conv2", "block3_conv4", "block4_conv4"):
-                between += 1.7 * value * outputs * positions / 4  # the map, and most of its gradient
+                # the map, and most of its gradient
+                between += 1.7 * value * outputs * positions / 4
             if name in content_layers:
                 between += value * outputs * positions
         return cls(activations, between, weights)
