@@ -76,7 +76,7 @@ def counted(count: int, one: str, many: str = "") -> str:
 LEFT_ALONE = {
     "temp": "temporary",
     "hidden": "hidden",
-    "system": "of an operating system",
+    "system": "of other programs",
     "extension": "of no image type",
     "sidecar": "no sidecars of nstd's",
     "unsafe": "links or pipes",
