@@ -24,6 +24,7 @@ from nstd.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from nstd.jobs.ledger import RequestKind
     from nstd.service.config import Config
 
 app = typer.Typer(
@@ -222,12 +223,9 @@ def retry(
     config: ConfigFile = None,
 ) -> None:
     """Paint a failed or cancelled job again."""
-    from nstd.service.status import ask
-
     if (job is None) != failed:
         raise UsageError("Name one job, or say --failed.", "`nstd status` lists the jobs.")
-    lines = ask(_load(root, config), "retry", job)
-    typer.echo("\n".join(lines) or "No job failed.")
+    _ask(_load(root, config), "retry", job)
 
 
 @app.command(epilog="The id is in `nstd status`; its last letters are enough.")
@@ -237,9 +235,7 @@ def cancel(
     config: ConfigFile = None,
 ) -> None:
     """Stop a job; its inputs go to the failed folder, from where it can be retried."""
-    from nstd.service.status import ask
-
-    typer.echo("\n".join(ask(_load(root, config), "cancel", job)))
+    _ask(_load(root, config), "cancel", job)
 
 
 @app.command()
@@ -296,6 +292,15 @@ def weights_verify(
     from nstd import cli_weights
 
     cli_weights.verify(which or _load(root, config, anywhere=True).model.weights)
+
+
+def _ask(config: Config, kind: RequestKind, job: str | None) -> None:
+    """Pass a wish on to the daemon; exit 1 where it refuses one."""
+    from nstd.service.status import ask
+
+    replies = ask(config, kind, job)
+    typer.echo("\n".join(reply.line for reply in replies) or "No job failed.")
+    raise typer.Exit(int(any(reply.refused for reply in replies)))
 
 
 def _path(root: Path | None, config: Path | None) -> Path | None:

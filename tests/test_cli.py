@@ -19,7 +19,7 @@ from nstd.jobs.settings import table
 from nstd.service.config import load
 from nstd.service.example import example
 from nstd.service.snapshot import Snapshot
-from nstd.service.status import gather
+from nstd.service.status import Reply, gather
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -182,6 +182,17 @@ def test_a_bug_is_one_sentence_too(nstd: Run, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("NSTD_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         nstd("status", "--root", "/nonexistent")
+
+
+@pytest.mark.parametrize(("refused", "code"), [(False, 0), (True, 1)])
+def test_a_wish_that_is_refused_is_exit_1(
+    nstd: Run, monkeypatch: pytest.MonkeyPatch, code: int, *, refused: bool
+) -> None:
+    replies = [Reply("a: is queued again."), Reply("b: so so.", refused=refused)]
+    monkeypatch.setattr("nstd.service.status.ask", lambda *_: replies)
+    for command in (["retry", "--failed"], ["cancel", "b"]):
+        out = "a: is queued again.\nb: so so.\n"
+        assert nstd(*command, "--root", "/nonexistent") == (code, out, "")
 
 
 def test_what_the_system_refuses_is_no_bug(nstd: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from nstd import __version__
@@ -133,6 +134,14 @@ def _folder(name: str, path: Path) -> FolderView:
 # --- what commands ask of the daemon -----------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Reply:
+    """What came of a wish about one job."""
+
+    line: str
+    refused: bool = False
+
+
 def ask(
     config: Config,
     kind: RequestKind,
@@ -140,8 +149,8 @@ def ask(
     *,
     clock: Callable[[], float] = time.monotonic,
     wait_s: float = ANSWER_S,
-) -> list[str]:
-    """Ask for a retry or a cancellation; return one line for each job.
+) -> list[Reply]:
+    """Ask for a retry or a cancellation; return one reply for each job.
 
     ``which`` is a job's id or its beginning or end; None means every failed job that was not
     retried yet. Raises UsageError where there is no such job or it is in no state for it.
@@ -155,9 +164,8 @@ def ask(
         jobs = _retriable(ledger) if which is None else [_fitting(ledger.find(which), kind)]
         numbers = [(job, ledger.request(kind, job.id)) for job in jobs]
         if lock.holder(str(config.folders.state)) is None:
-            return [
-                f"{job.id}: noted; nstd is not running and does it when it starts." for job in jobs
-            ]
+            noted = "noted; nstd is not running and does it when it starts."
+            return [Reply(f"{job.id}: {noted}") for job in jobs]
         return _answers(ledger, kind, numbers, clock, wait_s)
 
 
@@ -185,15 +193,15 @@ def _answers(
     numbers: list[tuple[Job, int]],
     clock: Callable[[], float],
     wait_s: float,
-) -> list[str]:
+) -> list[Reply]:
     deadline = clock() + wait_s
     good = "is queued again." if kind == "retry" else "is being cancelled."
-    lines = []
+    replies = []
     for job, number in numbers:
         while (answer := ledger.answered(number)) is None and clock() < deadline:
             time.sleep(0.05)
         if answer is None:
-            lines.append(f"{job.id}: noted; the daemon has not answered yet.")
+            replies.append(Reply(f"{job.id}: noted; the daemon has not answered yet."))
         else:
-            lines.append(f"{job.id}: {answer or good}")
-    return lines
+            replies.append(Reply(f"{job.id}: {answer or good}", refused=bool(answer)))
+    return replies

@@ -171,8 +171,9 @@ def test_a_port_on_every_address_is_found_here(host: str, reached: str) -> None:
 
 def test_a_wish_to_a_stopped_daemon_is_noted(config: Config, ledger: Ledger) -> None:
     number = failed(ledger, "a.jpg")
-    (line,) = status.ask(config, "retry", number[-6:])
-    assert line.startswith(f"{number}: noted")
+    (reply,) = status.ask(config, "retry", number[-6:])
+    assert reply.line.startswith(f"{number}: noted")
+    assert not reply.refused
     (request,) = ledger.requests()
     assert (request.kind, request.job) == ("retry", number)
 
@@ -187,8 +188,11 @@ def test_the_answer_of_a_running_daemon_is_passed_on(config: Config, ledger: Led
         return float(next(times))
 
     with StateLock(str(config.folders.state)):
-        lines = status.ask(config, "retry", None, clock=clock)
-    assert set(lines) == {f"{first}: is queued again.", f"{second}: Its inputs are gone."}
+        replies = status.ask(config, "retry", None, clock=clock)
+    assert set(replies) == {
+        status.Reply(f"{first}: is queued again."),
+        status.Reply(f"{second}: Its inputs are gone.", refused=True),
+    }
 
 
 def test_a_daemon_that_is_slow_to_answer_is_not_waited_for_for_ever(
@@ -196,8 +200,8 @@ def test_a_daemon_that_is_slow_to_answer_is_not_waited_for_for_ever(
 ) -> None:
     number = job(ledger, "a.jpg")
     with StateLock(str(config.folders.state)):
-        (line,) = status.ask(config, "cancel", number, wait_s=0)
-    assert "has not answered yet" in line
+        (reply,) = status.ask(config, "cancel", number, wait_s=0)
+    assert "has not answered yet" in reply.line
 
 
 def test_only_what_can_be_done_is_asked_for(config: Config, ledger: Ledger) -> None:
@@ -216,8 +220,8 @@ def test_a_failed_job_that_was_retried_is_not_retried_by_failed(
 ) -> None:
     old, fresh = failed(ledger, "a.jpg"), failed(ledger, "b.jpg")
     job(ledger, "a.jpg", retry_of=old)
-    lines = status.ask(config, "retry", None)
-    assert [line.partition(":")[0] for line in lines] == [fresh]
+    replies = status.ask(config, "retry", None)
+    assert [reply.line.partition(":")[0] for reply in replies] == [fresh]
 
 
 def test_without_a_ledger_there_is_nothing_to_ask_for(config: Config) -> None:
