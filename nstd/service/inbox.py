@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -31,6 +32,8 @@ from nstd.service.walk import (
 __all__ = ["Inbox", "Limits", "Scan"]
 
 LOOK_RETRY_S = 30.0
+SCANS_FOR_A_FLOOD = 10
+"""In so many scans every file that is due is looked into, however many there are."""
 
 log = structlog.get_logger(__name__)
 
@@ -135,9 +138,9 @@ class Inbox:
     def _look_at_quiet_ones(self, root: int, result: Scan) -> None:
         """Open the files that are due, oldest first, sidecars before photographs."""
         now, waiting = result.at, [t for t in self._memory.tracked.values() if not t.file.settled]
-        due = [tracked for tracked in waiting if tracked.next_look <= now]
-        due.sort(key=_turn)
-        for tracked in due[: self.limits.looks]:
+        due = _in_turn([tracked for tracked in waiting if tracked.next_look <= now])
+        share = -(-len(self._memory.tracked) // SCANS_FOR_A_FLOOD)
+        for tracked in due[: max(self.limits.looks, share)]:
             self._look(root, tracked, now, self.patience)
         result.due = min((t.next_look for t in waiting if not t.file.settled), default=None)
         for tracked in self._in_order():
@@ -168,6 +171,13 @@ class Inbox:
             tracked.file = replace(tracked.file, first_seen=now + place * 1e-6)
 
 
-def _turn(tracked: Tracked) -> tuple[bool, float]:
-    file = tracked.file
-    return (not names.is_sidecar_name(file.name), file.first_seen)
+def _in_turn(due: list[Tracked]) -> list[Tracked]:
+    """Order files: sidecars before all, then by turns of their folders, each's oldest first."""
+    before: Counter[str] = Counter()
+    turns: dict[int, tuple[bool, int]] = {}
+    due = sorted(due, key=lambda tracked: tracked.file.first_seen)
+    for tracked in due:
+        file = tracked.file
+        turns[id(tracked)] = (not names.is_sidecar_name(file.name), before[file.folder])
+        before[file.folder] += 1
+    return sorted(due, key=lambda tracked: turns[id(tracked)])

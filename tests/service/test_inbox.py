@@ -272,6 +272,22 @@ def test_many_files_take_turns_oldest_first_and_sidecars_before_all(
     assert len(settled(inbox.scan(3.3))) == 31
 
 
+def test_a_flood_in_one_folder_takes_turns_with_the_others(folder: Path, jpeg: bytes) -> None:
+    inbox = Inbox(str(folder), patience=Patience(SETTLE, INCOMPLETE), limits=Limits(looks=10))
+    for name in ("flood", "later"):
+        (folder / name).mkdir()
+    for number in range(500):
+        (folder / "flood" / f"{number:03}.jpg").write_bytes(jpeg)
+    inbox.scan(0.0)
+    (folder / "later" / "beach.jpg").write_bytes(jpeg)
+    inbox.scan(1.0)
+    scan = inbox.scan(3.0)
+    assert "later/beach.jpg" in [file.path for file in scan.files if file.settled]
+    for number in range(9):
+        scan = inbox.scan(3.1 + number / 10)
+    assert all(file.settled for file in scan.files)
+
+
 def test_a_scan_of_many_files_opens_none_that_is_not_quiet(
     inbox: Inbox, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
