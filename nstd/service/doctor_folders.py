@@ -172,6 +172,12 @@ def _habits(name: str, path: Path, folder: int, temporary: str) -> Iterator[Find
             f"{path} cannot rename a file without replacing another.",
             "Choose a file system that can: results would not be safe from being overwritten.",
         )
+    if name in ("originals", "failed") and not _can_link(folder, temporary):
+        yield note(
+            name,
+            f"{path} cannot give a file a second name.",
+            "Photographs are copied there, which takes room for a moment, instead of linked.",
+        )
     skew = os.stat(temporary, dir_fd=folder).st_mtime - time.time()
     if abs(skew) > CLOCK_SKEW_S:
         yield note(
@@ -199,6 +205,16 @@ def _can_rename(folder: int, temporary: str) -> bool:
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(other, dir_fd=folder)
+        return False
+    return True
+
+
+def _can_link(folder: int, temporary: str) -> bool:
+    other = publish.temporary_name()
+    try:
+        os.link(temporary, other, src_dir_fd=folder, dst_dir_fd=folder)
+        os.unlink(other, dir_fd=folder)
+    except OSError:
         return False
     return True
 

@@ -113,6 +113,18 @@ def test_what_the_file_system_refuses_is_told(
     assert all("Mount it for writing" in f.advice for f in found)
 
 
+def test_a_file_system_without_links_is_explained(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    found = [f for f in findings(config, "note") if "second name" in f.text]
+    assert [f.area for f in found] == ["originals", "failed"]
+    assert all("copied" in f.advice for f in found)
+
+
 def test_a_disk_without_room_is_to_be_freed_not_given_away(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
