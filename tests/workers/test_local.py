@@ -28,6 +28,7 @@ from nstd.workers.executor import (
     WorkerReady,
 )
 from nstd.workers.patience import Supervision
+from nstd.workers.process import ChildProcess
 from tests.workers.conftest import (
     DEADLINE_S,
     PARAMS,
@@ -290,6 +291,17 @@ def test_a_worker_is_replaced_at_once_after_max_jobs(bench: NewBench, tmp_path: 
     assert (gone.reason, gone.job_id) == ("recycle", None)
     paint(b, make_task(tmp_path, "three"))
     assert b.pid != pid
+
+
+def test_a_worker_that_has_grown_is_replaced_after_its_job_and_not_before(
+    bench: NewBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ChildProcess, "rss_bytes", lambda _self: 90)
+    b = bench(max_memory_bytes=100, first_pause_s=3600.0)
+    paint(b, make_task(tmp_path, "one"))
+    gone = b.until_seen(WorkerGone)
+    assert (gone.reason, gone.job_id) == ("recycle", None)
+    paint(b, make_task(tmp_path, "two"))
 
 
 def test_replacing_workers_uses_up_no_descriptors(bench: NewBench, tmp_path: Path) -> None:
