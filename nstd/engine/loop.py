@@ -51,7 +51,7 @@ class DeviceLoop:
         history = tf.TensorArray(tf.float32, count, element_shape=(4, common.image.shape[0]))
 
         def more(i: tf.Tensor, state: Common, _memory: Memory, _history: Any) -> tf.Tensor:
-            return tf.logical_and(i < count, state.healthy)
+            return tf.logical_and(i < count, tf.reduce_all(state.healthy))
 
         def body(i: tf.Tensor, state: Common, mem: Memory, seen: Any) -> tuple[Any, ...]:
             state, mem, terms = self._optimizer.step(
@@ -85,7 +85,7 @@ class TiledLoop:
                 self._traced = tf.function(self._step, input_signature=signature, autograph=False)
             common, memory = self._traced(*arguments)
             rows.append(_row(terms))
-            if not bool(common.healthy):
+            if not bool(tf.reduce_all(common.healthy)):
                 break
         return common, memory, tf.stack(rows)
 

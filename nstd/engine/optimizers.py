@@ -1,8 +1,8 @@
 """Adam and L-BFGS over images, running on the device: one call takes many steps.
 
-State lives in tensors (B, H, W, 3); dot products are per image, so that pictures in a batch never
-mix. A step reads the loss and gradient at the image, remembers the best image by its own loss,
-and moves. No value travels to the host between steps.
+State lives in tensors (B, H, W, 3) and (B,); dot products, step lengths and the guard are per
+image, so that pictures in a batch never mix. A step reads the loss and gradient at the image,
+remembers the best image by its own loss, and moves. No value travels to the host between steps.
 
 L-BFGS: Nocedal and Wright, "Numerical Optimization" (2006), algorithm 7.4, without a line search,
 as the field runs it; the safeguards (length of a step, curvature, divergence) are ours.
@@ -31,12 +31,12 @@ class Common(NamedTuple):
     best_loss: tf.Tensor  # (B,)
     first_loss: tf.Tensor  # (B,), of the level; infinite before its first step
     average: tf.Tensor  # (B, H, W, 3), moving average of the iterates, not yet bias-corrected
-    step: tf.Tensor  # () int32, within the level
-    scale: tf.Tensor  # () step length factor; the guard halves it
-    healthy: tf.Tensor  # () bool
+    step: tf.Tensor  # (B,) int32, within the level
+    scale: tf.Tensor  # (B,) step length factor; the guard halves it
+    healthy: tf.Tensor  # (B,) bool
 
 
-def start(image: tf.Tensor, scale: float = 1.0) -> Common:
+def start(image: tf.Tensor, scale: float = 1.0, step: int = 0) -> Common:
     """Return the state of a level that begins at ``image``."""
     batch = tf.shape(image)[0]
     return Common(
@@ -45,9 +45,9 @@ def start(image: tf.Tensor, scale: float = 1.0) -> Common:
         best_loss=tf.fill((batch,), float("inf")),
         first_loss=tf.fill((batch,), float("inf")),
         average=tf.zeros_like(image),
-        step=tf.constant(0),
-        scale=tf.constant(scale, tf.float32),
-        healthy=tf.constant(value=True),
+        step=tf.fill((batch,), step),
+        scale=tf.fill((batch,), scale),
+        healthy=tf.fill((batch,), value=True),
     )
 
 
@@ -63,8 +63,8 @@ def _per_image(values: tf.Tensor) -> tf.Tensor:
 def _observe(common: Common, terms: Terms) -> Common:
     """Take note of the loss at the current image: best image, divergence."""
     first = tf.where(tf.math.is_inf(common.first_loss), terms.total, common.first_loss)
-    finite = tf.reduce_all(tf.math.is_finite(terms.total))
-    sane = tf.reduce_all(terms.total <= _EXPLODED * first + 1e-6)
+    finite = tf.math.is_finite(terms.total)
+    sane = terms.total <= _EXPLODED * first + 1e-6
     better = terms.total < common.best_loss
     return common._replace(
         best=tf.where(_per_image(better), common.image, common.best),
@@ -91,7 +91,7 @@ class Adam:
     def init(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return the memory of a fresh run: first and second moment, number of steps."""
         zeros = tf.zeros_like(image)
-        return {"m": zeros, "v": zeros, "t": tf.constant(0.0)}
+        return {"m": zeros, "v": zeros, "t": tf.zeros((tf.shape(image)[0],))}
 
     def carry(
         self, memory: dict[str, tf.Tensor], resize: Callable[[tf.Tensor], tf.Tensor], ratio: float
@@ -113,7 +113,8 @@ class Adam:
         m = self._beta1 * memory["m"] + (1.0 - self._beta1) * gradient
         v = self._beta2 * memory["v"] + (1.0 - self._beta2) * tf.square(gradient)
         rate = self._rate * tf.sqrt(1.0 - self._beta2**t) / (1.0 - self._beta1**t)
-        image = common.image - common.scale * rate * m / (tf.sqrt(v) + self._epsilon)
+        length = _per_image(common.scale * rate)
+        image = common.image - length * m / (tf.sqrt(v) + self._epsilon)
         return _moved(common, tf.clip_by_value(image, 0.0, 1.0), self._decay), _pack(m, v, t), terms
 
 
@@ -123,7 +124,7 @@ def _pack(m: tf.Tensor, v: tf.Tensor, t: tf.Tensor) -> dict[str, tf.Tensor]:
 
 def _moved(common: Common, image: tf.Tensor, decay: float) -> Common:
     """Put the new image in place and average it in; an unhealthy state stays where it is."""
-    image = tf.where(common.healthy, image, common.image)
+    image = tf.where(_per_image(common.healthy), image, common.image)
     average = decay * common.average + (1.0 - decay) * image if decay else common.average
     return common._replace(image=image, average=average, step=common.step + 1)
 
@@ -143,7 +144,7 @@ class LBFGS:
 
         Pairs are separate tensors, newest first, so that remembering one moves no data.
         """
-        zeros, none = tf.zeros_like(image), tf.zeros((image.shape[0],))
+        zeros, none = tf.zeros_like(image), tf.zeros((tf.shape(image)[0],))
         memory = {
             "gamma": none,  # (B,), s·y / y·y of the newest pair; 0: none yet
             "previous": zeros,  # (B, H, W, 3), gradient of the step before

@@ -106,13 +106,13 @@ class Run:
         image = grow(self._outcome(common))
         memory = self.optimizer.carry(memory, grow, after.pixels / before.pixels)
         self.level_losses = []
-        return start(image, float(common.scale)), memory
+        return start(image, _one(common.scale)), memory
 
     def _outcome(self, common: Common) -> tf.Tensor:
         """Return the image that a level hands on: the last, the best or the averaged one."""
         if self.params.keep == "best":
             return common.best
-        taken = int(common.step)
+        taken = _one(common.step)
         if self.params.keep == "average" and self.params.average and taken:
             return common.average / (1.0 - self.params.average**taken)
         return common.image
@@ -136,7 +136,7 @@ class Run:
         return common, memory
 
     def _level_done(self, level: PyramidLevel, common: Common) -> bool:
-        taken = int(common.step)
+        taken = _one(common.step)
         if taken >= level.steps:
             return True
         losses = self.level_losses
@@ -151,7 +151,7 @@ class Run:
         self, loop: StepLoop, common: Common, memory: Memory, targets: Any
     ) -> tuple[Common, Memory]:
         level = self.levels[self.level_index]
-        taken = int(common.step)
+        taken = _one(common.step)
         until = min(level.steps, taken + _LOOK_EVERY - taken % _LOOK_EVERY)
         predicted = self._per_pixel * level.pixels
         count = max(1, min(until - taken, int(0.5 / predicted) if predicted > 0 else 1))
@@ -161,7 +161,7 @@ class Run:
         spent = self.clock() - started
         self.seconds["optimize"] += spent
         self._per_pixel = spent / len(rows) / level.pixels
-        healthy = bool(common.healthy)
+        healthy = _one(common.healthy)
         if not healthy:
             rows = rows[:-1]  # the loop stops at the step that went wrong
         for row in rows[..., 0]:
@@ -184,15 +184,14 @@ class Run:
         best = tf.where(tf.math.is_finite(common.best), common.best, tf.zeros_like(common.best))
         taken = len(self.level_losses)
         average = best * (1.0 - self.params.average**taken)  # as if it had been there all along
-        fresh = start(best, float(common.scale) / 2.0)
-        fresh = fresh._replace(step=tf.constant(taken), average=average)
-        return fresh, self.optimizer.init(best)
+        fresh = start(best, _one(common.scale) / 2.0, taken)
+        return fresh._replace(average=average), self.optimizer.init(best)
 
     # --- telling -----------------------------------------------------------------------------
 
     def _tell(self, level: PyramidLevel, common: Common, memory: Memory) -> None:
         now = self.clock()
-        at_end = int(common.step) >= level.steps
+        at_end = _one(common.step) >= level.steps
         if now - self._reported >= self.listener.report_s or at_end:
             self._reported = now
             self.listener.report(self._report(level, now))
@@ -262,7 +261,8 @@ class Run:
         self.rollbacks = int(facts["rollbacks"])
         self.seconds = dict(facts["seconds"])
         self.pixel_steps = int(facts["pixel_steps"])
-        arrays = checkpoint.arrays
+        # checkpoints of earlier versions hold scalars where there is one value an image now
+        arrays = {name: np.atleast_1d(value) for name, value in checkpoint.arrays.items()}
         common = Common(*(tf.constant(arrays[f"common.{name}"]) for name in Common._fields))
         memory = {
             name.removeprefix("memory."): tf.constant(value)
@@ -298,6 +298,11 @@ class Run:
             },
             notes=self.notes,
         )
+
+
+def _one(values: tf.Tensor) -> Any:
+    """Return the value of a run's only image, from (1,)."""
+    return values.numpy().item()
 
 
 def to_pixels(image: tf.Tensor) -> Image:

@@ -233,6 +233,37 @@ def test_a_loss_without_bounds_stops_the_image_and_is_noticed(
     np.testing.assert_array_equal(stopped.best, image)
 
 
+@optimizers
+def test_an_image_that_runs_away_stops_alone(make: Callable[[], Adam | LBFGS]) -> None:
+    problem, optimizer = Quadratic((2, *SHAPE[1:]), 11), make()
+    image = tf.constant(problem.begin, tf.float32)
+    calm_state, memory, _ = optimizer.step(start(image), optimizer.init(image), problem)
+
+    def second_runs_away(images: tf.Tensor) -> tuple[Terms, tf.Tensor]:
+        found, gradient = problem(images)
+        wild = tf.constant([1.0, float("nan")])
+        return terms(found.total * wild), gradient * wild[:, None, None, None]
+
+    both, *_ = optimizer.step(calm_state, memory, problem)
+    one, kept, _ = optimizer.step(calm_state, memory, second_runs_away)
+    np.testing.assert_array_equal(one.healthy, [True, False])
+    np.testing.assert_array_equal(one.image[0], both.image[0])
+    np.testing.assert_array_equal(one.image[1], calm_state.image[1])
+    assert all(np.isfinite(value[0]).all() for value in kept.values())
+
+
+@optimizers
+def test_each_image_has_its_own_step_length(make: Callable[[], Adam | LBFGS]) -> None:
+    problem, optimizer = Quadratic((2, *SHAPE[1:]), 12), make()
+    image = tf.constant(problem.begin, tf.float32)
+    begin = start(image)._replace(scale=tf.constant([1.0, 0.5]))
+    mixed, *_ = optimizer.step(begin, optimizer.init(image), problem)
+    whole, *_ = optimizer.step(start(image), optimizer.init(image), problem)
+    np.testing.assert_allclose(mixed.image[0], whole.image[0], atol=1e-6)
+    half = (whole.image[1] - image[1]) / 2.0
+    np.testing.assert_allclose(mixed.image[1] - image[1], half, atol=1e-6)
+
+
 def calm(image: tf.Tensor) -> tuple[Terms, tf.Tensor]:
     return terms(tf.ones((1,))), image
 

@@ -139,7 +139,7 @@ def test_a_loss_that_runs_away_rolls_back_halves_the_step_and_says_so(
     before, after = seen[2], seen[3]
     best = before.arrays["common.best"]
     np.testing.assert_array_equal(after.arrays["common.image"], best)
-    assert float(after.arrays["common.scale"]) == 0.5
+    assert after.arrays["common.scale"].item() == 0.5
     assert not any(after.arrays[name].any() for name in after.arrays if name.startswith("memory."))
     # the average goes on as if the best image had been there all along
     corrected = after.arrays["common.average"] / (1.0 - 0.9**3)
@@ -154,7 +154,7 @@ def test_the_halved_step_stays_halved_at_the_next_level(
     params = dataclasses.replace(TWO_LEVELS, average=0.9)
     paint(params, faulty, checkpoint=seen.append, checkpoint_s=0.0)
     assert seen[-1].facts["level"] == 1
-    assert float(seen[-1].arrays["common.scale"]) == 0.5
+    assert seen[-1].arrays["common.scale"].item() == 0.5
 
 
 @pytest.mark.parametrize("good", [0, 2])
@@ -196,6 +196,17 @@ def test_a_run_resumed_at_any_checkpoint_ends_with_the_same_bytes(
     last_of_first = whole.plan["levels"][0]["steps"] - 1
     for data in (*seen[1::3], seen[last_of_first], seen[-1]):
         same(paint(params, fresh, resume=Checkpoint.from_bytes(data)), whole)
+
+
+def test_a_checkpoint_with_one_value_for_all_images_goes_on(paint: Callable[..., Result]) -> None:
+    seen: list[Checkpoint] = []
+    whole = paint(ADAM, checkpoint=seen.append, checkpoint_s=0.0)
+    scalars = ("common.step", "common.scale", "common.healthy", "memory.t")
+    arrays = {
+        name: value[0] if name in scalars else value for name, value in seen[2].arrays.items()
+    }
+    earlier = dataclasses.replace(seen[2], arrays=arrays)
+    same(paint(ADAM, resume=Checkpoint.from_bytes(earlier.to_bytes())), whole)
 
 
 def test_a_checkpoint_stays_as_it_is_while_the_run_goes_on(paint: Callable[..., Result]) -> None:
@@ -331,7 +342,7 @@ def test_the_average_is_kept_where_asked_for(paint: Callable[..., Result]) -> No
     seen: list[Checkpoint] = []
     result = paint(ADAM, checkpoint=seen.append)
     arrays = seen[-1].arrays
-    average = arrays["common.average"][0] / (1.0 - 0.9 ** int(arrays["common.step"]))
+    average = arrays["common.average"][0] / (1.0 - 0.9 ** arrays["common.step"].item())
     difference = np.abs(result.pixels - np.clip(average, 0.0, 1.0) * 255.0)
     assert difference.max() <= 0.51
 
