@@ -193,7 +193,7 @@ def _exported(case: Case) -> dict[str, Any]:
     params = case.params
     if (params.edge, params.pooling, params.statistic) != ("replicate", "max", "moments"):
         sys.exit("benchmarks/torch_step.py knows replicate padding, max pooling and moments only.")
-    scalars = {name: value.numpy() for name, value in weights_of(params).items()}
+    scalars = {name: value.numpy().item() for name, value in weights_of(params).items()}
     arrays: dict[str, Any] = {
         "image": case.start.numpy(),
         "content": case.image.numpy(),

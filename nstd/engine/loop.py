@@ -1,7 +1,8 @@
-"""Many optimizer steps in one call on the device, traced once for every size and style."""
+"""Many optimizer steps in one call on the device, traced once for every size, style and batch."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import tensorflow as tf
@@ -11,6 +12,10 @@ from nstd.engine.optimizers import LBFGS, Adam, Common
 from nstd.engine.tiling import TiledObjective
 
 Memory = dict[str, tf.Tensor]
+State = tuple[Common, Memory, Targets]
+"""What a loop takes of one run, or of several side by side."""
+Outcome = tuple[Common, Memory, tf.Tensor]
+"""The state after the steps, and the terms of each step taken: (steps, 4, B)."""
 
 
 class StepLoop(Protocol):
@@ -24,7 +29,7 @@ class StepLoop(Protocol):
 
 
 class DeviceLoop:
-    """The untiled loop: one graph, any height and width, no host round trip between steps."""
+    """The untiled loop: one graph for any batch, height and width; between steps, no host."""
 
     def __init__(self, objective: Objective, optimizer: Adam | LBFGS) -> None:
         self._objective, self._optimizer = objective, optimizer
@@ -34,8 +39,16 @@ class DeviceLoop:
         self, common: Common, memory: Memory, targets: Targets, count: int
     ) -> tuple[Common, Memory, tf.Tensor]:
         """Return the state and the terms of each step taken: (steps, 4, B)."""
-        arguments = (common, memory, targets)
-        regions = targets.regions  # a mask makes another graph
+        return self.together([(common, memory, targets)], count)[0]
+
+    def together(self, states: Sequence[State], count: int) -> list[Outcome]:
+        """Take up to ``count`` steps of several runs of one image each, in one batch.
+
+        Their images have the same size and their targets the same regions; every run's outcome is
+        what it would be alone, but for rounding. Ends early when one of them turns unhealthy.
+        """
+        arguments = _side_by_side(states)
+        regions = states[0][2].regions  # a mask makes another graph
         if regions not in self._traced:
             self._traced[regions] = tf.function(
                 self._steps,
@@ -43,7 +56,8 @@ class DeviceLoop:
                 autograph=False,
             )
         state, history = self._traced[regions](*arguments, tf.constant(count))
-        return state[0], state[1], history
+        parts = [_apart(state, len(states)), tf.split(history, len(states), 2)]
+        return [(*state, terms) for state, terms in zip(*parts, strict=True)]
 
     def _steps(
         self, common: Common, memory: Memory, targets: Targets, count: tf.Tensor
@@ -103,13 +117,29 @@ def _row(terms: Terms) -> tf.Tensor:
     return tf.stack([terms.total, terms.content, terms.style, terms.tv])
 
 
-def _any_size(tensor: tf.Tensor) -> tf.TensorSpec:
-    """Return the spec of a tensor with its height and width left open.
+def _side_by_side(states: Sequence[State]) -> State:
+    """Return one state of the runs' images along the first axis, which all tensors have."""
+    if len(states) == 1:
+        return states[0]
+    found: State = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *states)
+    return found
 
-    Images and features are (B, H, W, C), pairs (history, B, H, W, C), masks (B, H, W); the
-    moments, (B, C) and (B, C, C), keep theirs. Masks are (B, h, w, 1) here for that reason.
+
+def _apart(state: Any, count: int) -> list[Any]:
+    """Return the states of ``count`` runs that ``_side_by_side`` has made one of."""
+    if count == 1:
+        return [state]
+    leaves = [tf.split(leaf, count) for leaf in tf.nest.flatten(state)]
+    return [tf.nest.pack_sequence_as(state, mine) for mine in zip(*leaves, strict=True)]
+
+
+def _any_size(tensor: tf.Tensor) -> tf.TensorSpec:
+    """Return the spec of a tensor with its batch, height and width left open.
+
+    Images, features, pairs and masks are (B, H, W, C); the moments, (B, C) and (B, C, C), keep
+    their channels.
     """
-    shape = tensor.shape.as_list()
-    if len(shape) >= 4:
-        shape[-3:-1] = [None, None]
+    shape = [None, *tensor.shape.as_list()[1:]]
+    if len(shape) == 4:
+        shape[1:3] = [None, None]
     return tf.TensorSpec(shape, tensor.dtype)

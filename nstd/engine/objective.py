@@ -28,7 +28,7 @@ class Targets(NamedTuple):
     shares: dict[str, tuple[tf.Tensor, ...]]
     """Layer -> one (B, h, w, 1) mask a region; empty: a single region, everywhere."""
     weights: dict[str, tf.Tensor]
-    """``content``, ``style``, ``tv``, ``range`` and ``style.<layer>``: scalars."""
+    """``content``, ``style``, ``tv``, ``range`` and ``style.<layer>``: (B,) each."""
 
     @property
     def regions(self) -> tuple[int, bool]:
@@ -46,7 +46,7 @@ class Terms(NamedTuple):
 
 
 def weights_of(params: StyleParams) -> dict[str, tf.Tensor]:
-    """Return the scalars of ``Targets.weights`` that ``params`` ask for."""
+    """Return the ``Targets.weights`` that ``params`` ask for, of one image: (1,) each."""
     scalars = {
         "content": params.content_weight,
         "style": params.style_weight,
@@ -55,7 +55,7 @@ def weights_of(params: StyleParams) -> dict[str, tf.Tensor]:
         **{f"style.{layer}": weight for layer, weight in params.layer_weights()},
         **{f"content.{layer}": weight for layer, weight in params.content_layers},
     }
-    return {name: tf.constant(value, tf.float32) for name, value in scalars.items()}
+    return {name: tf.constant([value], tf.float32) for name, value in scalars.items()}
 
 
 class Objective:

@@ -68,6 +68,37 @@ def test_the_loop_stops_at_the_step_that_goes_wrong(loop: Any) -> None:
     assert np.isfinite(rows[:-1]).all()
 
 
+@pytest.mark.parametrize("optimizer", optimizers(), ids=["adam", "lbfgs"])
+def test_runs_side_by_side_take_the_steps_that_each_takes_alone(optimizer: Adam | LBFGS) -> None:
+    bowl: Any = Bowl()
+    loop = DeviceLoop(bowl, optimizer)
+    states = [
+        (start(image, 1.0 / (i + 1), step=i), optimizer.init(image), targets(5, 7, 0.2 * i))
+        for i, image in enumerate(tf.random.stateless_uniform((3, 1, 5, 7, 3), (1, 2)))
+    ]
+    together = loop.together(states, 6)
+    for got, state in zip(together, states, strict=True):
+        wanted = loop(*state, 6)
+        tf.nest.map_structure(
+            lambda *pair: np.testing.assert_allclose(*pair, 1e-4, 1e-6), got, wanted
+        )
+    assert bowl.traces == 1  # of any batch
+
+
+def test_one_run_that_goes_wrong_stops_all_at_that_step_and_spoils_none() -> None:
+    image, optimizer = tf.ones((1, 4, 4, 3)), Adam(0.05, 0.9, 0.999, 1e-8, 0.0)
+    loop = DeviceLoop(Bowl(floor=0.1), optimizer)  # type: ignore[arg-type]
+    wild, tame = (
+        (start(image), optimizer.init(image), targets(4, 4, value)) for value in (0.5, -1.0)
+    )
+    (sick, _, spoiled), (well, _, rows) = loop.together([wild, tame], 50)
+    assert (bool(sick.healthy[0]), bool(well.healthy[0])) == (False, True)
+    assert 1 < len(rows) == len(spoiled) < 50
+    alone, _, wanted = loop(*tame, len(rows))
+    np.testing.assert_allclose(well.image, alone.image, 1e-6)
+    np.testing.assert_allclose(rows, wanted, 1e-6)
+
+
 def test_one_trace_serves_every_size_target_and_count() -> None:
     bowl: Any = Bowl()
     optimizer = LBFGS(3, 0.02, 0.05, 0.0)

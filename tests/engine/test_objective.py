@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -126,13 +127,12 @@ def test_what_is_out_of_range_is_clipped_and_pulled_back(lively: Kernels) -> Non
 def test_images_of_a_batch_have_the_loss_and_gradient_of_single_runs(lively: Kernels) -> None:
     extractor = extractor_of(lively, RELATIVE)
     objective = Objective(extractor, RELATIVE)
+    asked = RELATIVE, replace(RELATIVE, style_weight=5.0, content_weight=2.0, tv_weight=9.0)
     single = [
-        targets_of(extractor, RELATIVE, rgb(18, 20, seed), rgb(20, 18, seed + 10))
-        for seed in (1, 2)
+        targets_of(extractor, params, rgb(18, 20, seed), rgb(20, 18, seed + 10))
+        for seed, params in enumerate(asked)
     ]
-    both = tf.nest.map_structure(
-        lambda a, b: tf.concat([a, b], 0) if a.shape.rank else a, single[0], single[1]
-    )
+    both = tf.nest.map_structure(lambda a, b: tf.concat([a, b], 0), *single)
     images = tf.constant(np.concatenate([rgb(18, 20, 5), rgb(18, 20, 6)]), tf.float32)
     terms, gradient = objective(images, both)
     for i, targets in enumerate(single):
