@@ -33,6 +33,11 @@ _TILES = (1536, 1024, 768, 640, 512, 448, 384, 320, 256, 192, 128)
 _GOOD_TILE = 320
 """Below this side halos cost more time than a longer history saves."""
 _SMALLEST_HISTORY = 2
+_COPIES = 2
+"""Times that the state of each picture in a batch lies in memory beside the batch: what goes in,
+and what comes out."""
+_LONG_LIVED = 6
+"""Image-sized tensors of that state, besides L-BFGS's pairs."""
 
 _IMAGE = 12  # bytes of one (H, W, 3) float32 pixel
 
@@ -88,6 +93,13 @@ class Footprint:
         reads = min(pixels, (tile + 16) ** 2)
         at_once = _TEMPORARIES * self.activation_bytes * reads
         return fixed + images + at_once + self.between_bytes * pixels
+
+    def pixels_together(self, history: int, budget: float) -> int:
+        """Return how many pixels all pictures of a batch may have within ``budget`` bytes."""
+        fixed = _BASE_BYTES + self.weight_bytes
+        state = _COPIES * (2 * history + _LONG_LIVED)
+        each = _IMAGE * (2 * history + _IMAGES + state) + _TEMPORARIES * self.activation_bytes
+        return max(0, int((budget - fixed) / each))
 
 
 def plan(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nstd.engine.loop import Memory, StepLoop
     from nstd.engine.params import StyleParams
     from nstd.engine.pyramid import PyramidLevel
+    from nstd.engine.turns import Seat
 
 _LOOK_EVERY = 10
 """Steps between two looks at the plateau; chunks end there, so results never depend on timing."""
@@ -40,6 +41,8 @@ class Backend:
     reader: Reader
     loop: StepLoop
     tile: int
+    most: int = 1
+    """Pictures of the level's size that may step in one batch."""
 
 
 @dataclass
@@ -53,6 +56,7 @@ class Run:
     targets: TargetMaker
     optimizer: Adam | LBFGS
     backends: Callable[[PyramidLevel], Backend]
+    seat: Seat
     listener: Listener
     clock: Callable[[], float]
     job_hash: str
@@ -121,17 +125,18 @@ class Run:
         self, level: PyramidLevel, common: Common, memory: Memory
     ) -> tuple[Common, Memory]:
         started = self.clock()
-        backend = self.backends(level)
-        self.sign_of_life()
-        content = resize(self.content, level.height, level.width)
-        targets = self.targets.build(content, level, backend.reader)
+        with self.seat.alone():
+            backend = self.backends(level)
+            self.sign_of_life()
+            content = resize(self.content, level.height, level.width)
+            targets = self.targets.build(content, level, backend.reader)
         del content  # an image of float32 for as long as the level lasts
         self.seconds["prepare"] += self.clock() - started
         if len(self.steps_run) <= self.level_index:
             self.steps_run.append(0)
             self.tiles.append(backend.tile)
         while not self._level_done(level, common):
-            common, memory = self._chunk(backend.loop, common, memory, targets)
+            common, memory = self._chunk(backend, common, memory, targets)
             self._tell(level, common, memory)
         return common, memory
 
@@ -148,7 +153,7 @@ class Run:
     # --- steps -------------------------------------------------------------------------------
 
     def _chunk(
-        self, loop: StepLoop, common: Common, memory: Memory, targets: Any
+        self, backend: Backend, common: Common, memory: Memory, targets: Any
     ) -> tuple[Common, Memory]:
         level = self.levels[self.level_index]
         taken = _one(common.step)
@@ -156,11 +161,14 @@ class Run:
         predicted = self._per_pixel * level.pixels
         count = max(1, min(until - taken, int(0.5 / predicted) if predicted > 0 else 1))
         started = self.clock()
-        common, memory, terms = loop(common, memory, targets, count)
-        rows = terms.numpy()  # (steps, 4, B); waits for the device
+        common, memory, terms = self.seat.steps(
+            backend.loop, (common, memory, targets), count, level=level.index, most=backend.most
+        )
+        rows = terms.numpy()  # (steps, 4, 1); waits for the device
         spent = self.clock() - started
         self.seconds["optimize"] += spent
-        self._per_pixel = spent / len(rows) / level.pixels
+        if len(rows):  # none: the device had no turn for this run yet
+            self._per_pixel = spent / len(rows) / level.pixels
         healthy = _one(common.healthy)
         if not healthy:
             rows = rows[:-1]  # the loop stops at the step that went wrong
@@ -246,6 +254,7 @@ class Run:
             "rollbacks": self.rollbacks,
             "seconds": dict(self.seconds),
             "pixel_steps": self.pixel_steps,
+            "batch": self.seat.largest,
             "seed": self.params.seed,
         }
         return Checkpoint(self.job_hash, facts, arrays)
@@ -261,6 +270,7 @@ class Run:
         self.rollbacks = int(facts["rollbacks"])
         self.seconds = dict(facts["seconds"])
         self.pixel_steps = int(facts["pixel_steps"])
+        self.seat.largest = max(self.seat.largest, int(facts.get("batch", 1)))
         # checkpoints of earlier versions hold scalars where there is one value an image now
         arrays = {name: np.atleast_1d(value) for name, value in checkpoint.arrays.items()}
         common = Common(*(tf.constant(arrays[f"common.{name}"]) for name in Common._fields))
@@ -289,6 +299,7 @@ class Run:
             seconds=self.seconds,
             plan={
                 "precision": self.params.precision,
+                "batch": self.seat.largest,
                 "levels": [
                     {"height": lv.height, "width": lv.width, "steps": taken, "tile": tile}
                     for lv, taken, tile in zip(

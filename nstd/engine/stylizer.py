@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -16,16 +17,18 @@ from nstd.engine.device import CPU, native_precision
 from nstd.engine.loop import DeviceLoop, TiledLoop
 from nstd.engine.objective import Objective
 from nstd.engine.optimizers import LBFGS, Adam
+from nstd.engine.params import StyleParams
 from nstd.engine.progress import Checkpoint, Image, Listener, Result, StyleImage
 from nstd.engine.pyramid import PyramidLevel, pyramid
 from nstd.engine.run import Backend, Run
 from nstd.engine.targets import StyleCache, TargetMaker
 from nstd.engine.tiling import TiledObjective
+from nstd.engine.turns import Seat, Turns
 from nstd.engine.vgg import LAYERS, FeatureExtractor, load_kernels
 from nstd.errors import MemoryExhaustedError
 
 if TYPE_CHECKING:
-    from nstd.engine.params import Precision, StyleParams
+    from nstd.engine.params import Precision
     from nstd.engine.weights import Weights
 
 ENGINE_VERSION = 2
@@ -39,6 +42,20 @@ _KEPT_BACKENDS = 8
 """Traced loops kept; each preset uses one or two."""
 _SMALLER_TRIES = 4
 """Attempts with ever smaller tiles when memory runs out in spite of the plan."""
+
+
+class _Counts(threading.local):
+    """What was found in the cache of styles, and what was not, by each thread: by each picture."""
+
+    def __init__(self) -> None:
+        self.hits, self.misses = 0, 0
+
+    def count(self, hit: bool) -> None:
+        """Count one look."""
+        if hit:
+            self.hits += 1
+        else:
+            self.misses += 1
 
 
 class Stylizer:
@@ -60,15 +77,25 @@ class Stylizer:
         self._budget = float(memory_bytes or default_budget())
         self._clock = clock
         self._kernels = load_kernels(weights.path)
-        self.cache_hits, self.cache_misses = 0, 0
-        self._styles = StyleCache(cache_dir, self._count)
+        self._counts = _Counts()
+        self._styles = StyleCache(cache_dir, self._counts.count)
         self._backends: OrderedDict[Any, Backend] = OrderedDict()
+        self._turns = Turns()
 
-    def _count(self, hit: bool) -> None:
-        if hit:
-            self.cache_hits += 1
-        else:
-            self.cache_misses += 1
+    @property
+    def cache_hits(self) -> int:
+        """How often this thread's pictures have found a style's statistics."""
+        return self._counts.hits
+
+    @property
+    def cache_misses(self) -> int:
+        """How often this thread's pictures have had to measure a style."""
+        return self._counts.misses
+
+    def pixels_together(self) -> int:
+        """Return how many pixels all pictures of a batch may have in the memory there is."""
+        params = StyleParams()
+        return self._footprint(params).pixels_together(params.history, self._budget)
 
     def facts(self) -> dict[str, Any]:
         """Return what a report says of the machine: device, weights, versions."""
@@ -92,6 +119,8 @@ class Stylizer:
     ) -> Result:
         """Paint ``content`` (H, W, 3) uint8, already at the result's size, in ``styles``.
 
+        May be called from several threads: their pictures share the device.
+
         Raises CancelledError between steps, DivergedError when every roll back failed, and
         MemoryExhaustedError when the device has no memory for it.
         """
@@ -105,9 +134,9 @@ class Stylizer:
         notes: list[str] = []
         for smaller in range(_SMALLER_TRIES):
             try:
-                with tf.device(self._device):
+                with tf.device(self._device), self._turns.seat() as seat:
                     run = self._run(
-                        wide, styles, params, listener, job_hash=job_hash, smaller=smaller
+                        wide, styles, params, listener, seat, job_hash=job_hash, smaller=smaller
                     )
                     run.notes.extend(notes)
                     result = run.paint(resume if not smaller else None)
@@ -125,6 +154,7 @@ class Stylizer:
         styles: Sequence[StyleImage],
         params: StyleParams,
         listener: Listener,
+        seat: Seat,
         *,
         job_hash: str,
         smaller: int,
@@ -134,13 +164,16 @@ class Stylizer:
         footprint = self._footprint(params)
         finest = plan(footprint, height * width, params.history, self._budget, smaller=smaller)
         params = replace(params, history=finest.history)
+        room = footprint.pixels_together(params.history, self._budget)
+        sizes = tuple((level.height, level.width) for level in levels)
+        seat.kin = (*_traced_by(params), sizes, smaller)
 
         def backend(level: PyramidLevel) -> Backend:
             chosen = plan(footprint, level.pixels, params.history, self._budget, smaller=smaller)
             found = self._backend(params, chosen.tile)
             if isinstance(found.reader, TiledObjective):
                 found.reader.alive = run.sign_of_life
-            return found
+            return replace(found, most=max(1, room // level.pixels))
 
         run = Run(
             content=content,
@@ -150,6 +183,7 @@ class Stylizer:
             targets=TargetMaker(params, styles, self._styles, self._weights.sha256),
             optimizer=_optimizer(params),
             backends=backend,
+            seat=seat,
             listener=listener,
             clock=self._clock,
             job_hash=job_hash,

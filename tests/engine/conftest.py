@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,14 @@ Kernels = dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
 WIDTHS = (8, 12, 16, 24, 24)
 ACTIVATION = 100.0
 """Root mean square that VGG19's layers have, roughly: the tutorials' numbers count on it."""
+
+
+def wait_until(done: Callable[[], bool], what: str) -> None:
+    """Poll with a deadline."""
+    deadline = time.monotonic() + 60.0
+    while not done():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.002)
 
 
 def picture(height: int, width: int, seed: int) -> Pixels:

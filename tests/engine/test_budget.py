@@ -40,3 +40,15 @@ def test_running_out_of_memory_asks_for_ever_smaller_tiles(pixels: int, gib: flo
 @given(pixels=st.integers(1000, 70_000_000), gib=st.floats(0.5, 64.0))
 def test_the_same_job_on_the_same_budget_gives_the_same_plan(pixels: int, gib: float) -> None:
     assert plan(VGG, pixels, 10, gib * GIB) == plan(VGG, pixels, 10, gib * GIB)
+
+
+@given(pixels=st.integers(1000, 1_000_000), gib=st.floats(0.5, 64.0))
+def test_a_batch_that_fits_leaves_room_for_what_goes_in_and_comes_out(
+    pixels: int, gib: float
+) -> None:
+    room = VGG.pixels_together(10, gib * GIB)
+    count = room // pixels
+    if count:
+        copies = 2 * 26 * 12 * count * pixels  # two of each picture's state, its pairs included
+        assert VGG.bytes_for(count * pixels, 0, 10) + copies <= gib * GIB * 1.001
+    assert room <= VGG.pixels_together(10, 2 * gib * GIB)
