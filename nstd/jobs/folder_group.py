@@ -99,7 +99,8 @@ class FolderGroup:
                 self._fail([file], _refused(file))
             elif limit is not None and file.size > limit:
                 # Not a job: to copy it into the spool is what the limit is there to prevent.
-                self._wait([file], f"is larger than {limit} bytes; make it smaller, or remove it")
+                words = f"{limit >> 20} MiB" if limit >= 2**20 else f"{limit} bytes"
+                self._wait([file], f"is larger than {words}; make it smaller, or remove it")
 
     # --- sidecars ----------------------------------------------------------------------------
 

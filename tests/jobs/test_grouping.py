@@ -135,6 +135,8 @@ def test_a_file_that_has_not_settled_waits_with_its_reason() -> None:
 def test_a_file_above_the_limit_stays_where_it_is() -> None:
     grouping = sort([drop("starry-night/beach.jpg", size=11)], max_file_bytes=10)
     assert "larger than 10 bytes" in waits(grouping)["starry-night/beach.jpg"]
+    grouping = sort([drop("starry-night/beach.jpg", size=2**40)], max_file_bytes=256 * 2**20)
+    assert "larger than 256 MiB" in waits(grouping)["starry-night/beach.jpg"]
 
 
 # --- pairs -----------------------------------------------------------------------------------
