@@ -2,7 +2,8 @@
 
 ``python -m tests.soak.run JOBS [standin|builtin]``: batches of jobs of every kind go through a real
 daemon whose worker is never replaced by rule, so that nothing hides what it gathers. After each
-batch, at rest, memory, descriptors, threads and watches of daemon and worker are read from /proc.
+batch, at rest, memory, descriptors, threads and watches of daemon, worker and the server that forks
+its decoders are read from /proc.
 NSTD_MINUTES bounds the time.
 """
 
@@ -43,8 +44,10 @@ class Sample:
     jobs: int
     daemon_mib: float
     worker_mib: float
+    decoder_mib: float
     daemon_fds: int
     worker_fds: int
+    decoder_fds: int
     daemon_threads: int
     worker_threads: int
     watches: int
@@ -130,18 +133,21 @@ class Soak:
         assert self.daemon.process is not None
         daemon = self.daemon.process.pid
         end = time.monotonic() + STALL_S
-        while len(workers := _children(daemon)) != 1 or _children(workers[0]):
+        while len(workers := _children(daemon)) != 1 or _decodes(workers[0]):
             assert time.monotonic() < end, f"no rest: {workers}"
             time.sleep(0.1)
         time.sleep(1.0)  # a canary, a page and a scan may be under way
         (worker,) = workers
+        (decoder,) = _children(worker)
         self.samples.append(
             Sample(
                 self.ended,
                 _status(daemon, "VmRSS") / 1024,
                 _status(worker, "VmRSS") / 1024,
+                _status(decoder, "VmRSS") / 1024,
                 _descriptors(daemon),
                 _descriptors(worker),
+                _descriptors(decoder),
                 _status(daemon, "Threads"),
                 _status(worker, "Threads"),
                 _watches(daemon),
@@ -153,7 +159,7 @@ class Soak:
         third = max(1, len(self.samples) // 3)
         before, after = self.samples[third - 1 : 2 * third], self.samples[-third:]
         rooms = ROOM_MIB[self.engine]
-        room = {"daemon_mib": rooms[0], "worker_mib": rooms[1]}
+        room = {"daemon_mib": rooms[0], "worker_mib": rooms[1], "decoder_mib": 1}
         grown = []
         for each in fields(Sample)[1:]:
             first, last = (
@@ -174,6 +180,11 @@ def _settings(engine: str) -> dict[str, dict[str, Any]]:
         "outbox": {"free_space_floor_bytes": 0, "status_interval_s": 2.0},
         "log": {"level": "warning"},
     }
+
+
+def _decodes(worker: int) -> bool:
+    """Whether the worker's decode server has a picture in hand."""
+    return any(_children(server) for server in _children(worker))
 
 
 def _children(pid: int) -> list[int]:
