@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nstd.engine.params import PRESETS
 from nstd.jobs.settings import table
+from nstd.service.example import example
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -65,10 +66,13 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/sidecars.md": {"settings": settings, "presets": presets},
     "docs/architecture.md": {"modules": modules},
 }
+WHOLE: dict[str, Callable[[], str]] = {"config.example.yaml": example}
 
 
 def written(document: str) -> str:
-    """Return a document with its tables written anew."""
+    """Return a document with its tables, or all of it, written anew."""
+    if document in WHOLE:
+        return WHOLE[document]()
     text = (ROOT / document).read_text()
     for name, make in TABLES[document].items():
         before, begin, rest = text.partition(f"<!-- {name} -->\n")
@@ -79,7 +83,11 @@ def written(document: str) -> str:
 
 def main() -> int:
     """Write the documents; with --check say only whether they are as they should be."""
-    stale = {name: text for name in TABLES if (text := written(name)) != (ROOT / name).read_text()}
+    stale = {
+        name: text
+        for name in (*TABLES, *WHOLE)
+        if (text := written(name)) != (ROOT / name).read_text()
+    }
     if "--check" not in sys.argv:
         for name, text in stale.items():
             (ROOT / name).write_text(text)
