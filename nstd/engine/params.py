@@ -58,6 +58,8 @@ class StyleParams:
     beta2: float = 0.999
     epsilon: float = 1e-8
     init: Init = "content"
+    recolour: bool = True
+    """Where it starts from the content: in the style's colours, or (tutorials) as it is."""
     pooling: Pooling = "max"
     edge: Edge = "replicate"
     """Padding of the convolutions: zero, replicate, or replicate in the first one only."""
@@ -125,6 +127,7 @@ _TUTORIAL = StyleParams(
     beta2=0.999,
     epsilon=25.5,  # 0.1 on the source's 0..255 gradients
     edge="zero",
+    recolour=False,
     bleed=0.0,
     precision="float32",
     pyramid_min=MAX_SIZE,

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from nstd.engine.optimizers import LBFGS, Adam, Common, start
+from nstd.engine.palette import recoloured
 from nstd.engine.progress import (
     Checkpoint,
     Image,
@@ -19,7 +20,7 @@ from nstd.engine.progress import (
     StepReport,
     StyleImage,
 )
-from nstd.engine.targets import Reader, TargetMaker, resize
+from nstd.engine.targets import Reader, TargetMaker, by_region, resize, shares_of
 from nstd.errors import CancelledError, DivergedError
 
 if TYPE_CHECKING:
@@ -93,11 +94,17 @@ class Run:
     def _first_image(self, level: PyramidLevel) -> tf.Tensor:
         size = (level.height, level.width)
         if self.params.init == "content":
-            return resize(self.content, *size)
+            image = resize(self.content, *size)
+            return self._recoloured(image) if self.params.recolour else image
         if self.params.init == "style":
             return resize(self.styles[0].pixels, *size)
         noise = np.random.default_rng(self.params.seed).random((1, *size, 3), np.float32)
         return tf.constant(noise)
+
+    def _recoloured(self, image: tf.Tensor) -> tf.Tensor:
+        regions = by_region(self.styles)
+        shares = shares_of(regions, image.shape[1], image.shape[2])
+        return tf.constant(recoloured(image.numpy(), regions, [each.numpy() for each in shares]))
 
     def _next_level(self, common: Common, memory: Memory) -> tuple[Common, Memory]:
         before = self.levels[self.level_index]

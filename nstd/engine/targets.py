@@ -125,7 +125,7 @@ class TargetMaker:
         network: str,
     ) -> None:
         self._params, self._cache = params, cache
-        self._regions = _by_region(styles)
+        self._regions = by_region(styles)
         self._style_layers = tuple(layer for layer, _ in params.layer_weights())
         self._network = network
         self._weights = weights_of(params)
@@ -179,27 +179,32 @@ class TargetMaker:
         return self._cache.get(key, self._style_layers, compute)
 
     def _shares(self, level: PyramidLevel) -> dict[str, tuple[tf.Tensor, ...]]:
-        """Return each region's mask at each layer's size; styles without one fill the rest."""
-        masks = [styles[0].mask for styles in self._regions]
-        if all(mask is None for mask in masks):
+        """Return each region's mask at each layer's size; empty: one region, everywhere."""
+        if all(styles[0].mask is None for styles in self._regions):
             return {}
         shares = {}
         for layer in self._style_layers:
             stride = stride_of(layer)
-            size = (level.height // stride, level.width // stride)
-            rest = tf.ones((1, *size, 1))
-            found: list[tf.Tensor | None] = []
-            for mask in masks:
-                small = None
-                if mask is not None:
-                    small = tf.image.resize(mask[None, ..., None], size, "area")
-                    rest = tf.nn.relu(rest - small)
-                found.append(small)
-            shares[layer] = tuple(rest if small is None else small for small in found)
+            shares[layer] = tuple(
+                shares_of(self._regions, level.height // stride, level.width // stride)
+            )
         return shares
 
 
-def _by_region(styles: Sequence[StyleImage]) -> list[list[StyleImage]]:
+def shares_of(regions: Sequence[Sequence[StyleImage]], height: int, width: int) -> list[tf.Tensor]:
+    """Return each region's mask as (1, height, width, 1); styles without one fill the rest."""
+    rest = tf.ones((1, height, width, 1))
+    found: list[tf.Tensor | None] = []
+    for styles in regions:
+        mask, small = styles[0].mask, None
+        if mask is not None:
+            small = tf.image.resize(mask[None, ..., None], (height, width), "area")
+            rest = tf.nn.relu(rest - small)
+        found.append(small)
+    return [rest if small is None else small for small in found]
+
+
+def by_region(styles: Sequence[StyleImage]) -> list[list[StyleImage]]:
     """Return the styles by where they apply: those that share a mask are blended there."""
     regions: list[list[StyleImage]] = []
     for style in styles:

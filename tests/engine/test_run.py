@@ -347,15 +347,19 @@ def test_the_average_is_kept_where_asked_for(paint: Callable[..., Result]) -> No
     assert difference.max() <= 0.51
 
 
-@pytest.mark.parametrize("init", ["content", "style"])
+@pytest.mark.parametrize(
+    ("init", "recolour"), [("content", False), ("content", True), ("style", False)]
+)
 def test_a_run_starts_from_what_is_asked_for(
-    paint: Callable[..., Result], content: Pixels, style: Pixels, init: str
+    paint: Callable[..., Result], content: Pixels, style: Pixels, init: str, *, recolour: bool
 ) -> None:
     seen: list[Checkpoint] = []
-    params = StyleParams(**{**ONE_LEVEL.to_dict(), "init": init, "iterations": 1})
+    params = StyleParams(
+        **{**ONE_LEVEL.to_dict(), "init": init, "recolour": recolour, "iterations": 1}
+    )
     paint(params, checkpoint=seen.append)
     begin = seen[0].arrays["common.best"][0] * 255.0
-    if init == "content":
+    if init == "content" and not recolour:
         np.testing.assert_allclose(begin, content, atol=1e-3)
     else:
         np.testing.assert_allclose(begin.mean((0, 1)), style.mean((0, 1)), atol=4.0)

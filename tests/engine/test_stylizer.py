@@ -191,7 +191,8 @@ def test_the_ends_of_the_style_strength_give_other_pictures(
 
 def test_weights_are_obeyed(paint: Callable[..., Result], content: Pixels, style: Pixels) -> None:
     def difference(**changes: float) -> float:
-        params = StyleParams(**{**SHALLOW.to_dict(), "iterations": 12, **changes})
+        plain = {**SHALLOW.to_dict(), "recolour": False, "iterations": 12}
+        params = StyleParams(**{**plain, **changes})
         pixels = paint(content, StyleImage(style), params=params).pixels
         return float(np.abs(pixels.astype(float) - content).mean())
 
