@@ -43,6 +43,7 @@ flood-test: $(READY)  ## 1,000 photographs at once, each painted exactly once (N
 crash-test: $(READY)  ## Killed, or refused by the disk, at every call and any instant (NSTD_KILLS=2000: more)
 	NSTD_CRASH_EVERY=$${NSTD_CRASH_EVERY:-1} $(PYTEST) --timeout 3600 --durations 5 \
 	  tests/jobs/test_crash.py tests/service/test_crashes.py tests/workers/test_task_crash.py
+	$(PYTEST) -m slow tests/crash
 	$(BIN)/python -m tests.crash.kill $${NSTD_KILLS:-300} $${NSTD_SEED:-1}
 
 mounts-test: $(READY)  ## Folders really unmounted, disks really full, no watches left to have
