@@ -27,14 +27,24 @@ from PIL import Image
 
 from tests.service.process import Process
 
-BATCH = 25
+BATCH = 50
 STYLES = 5
 MiB = 2**20
 STALL_S = 300.0
 """Without one more job that ends for so long, something is stuck."""
 FORMATS = ("jpg", "png", "webp", "tif")
-ROOM_MIB = {"standin": (6, 12), "builtin": (6, 160)}
-"""What daemon and worker may hold more at the end than after the first third."""
+WARM = {"standin": 25, "builtin": 200}
+"""Jobs after which memory has to stay: TensorFlow keeps what it has built for a shape."""
+ROOM_MIB = {
+    "standin": {"daemon_mib": 6, "worker_mib": 12, "decoder_mib": 1},
+    "builtin": {"daemon_mib": 6, "worker_mib": 160, "decoder_mib": 1},
+}
+"""What daemon and worker may hold more in the last third than in the one before it."""
+CEILING_MIB = {
+    "standin": {"daemon_mib": 120, "worker_mib": 150, "decoder_mib": 100},
+    "builtin": {"daemon_mib": 120, "worker_mib": 2500, "decoder_mib": 100},
+}
+"""What they may never hold."""
 
 
 @dataclass(frozen=True)
@@ -155,20 +165,28 @@ class Soak:
         )
 
     def verdict(self) -> list[str]:
-        """Return what has grown from the first third to the end."""
-        third = max(1, len(self.samples) // 3)
-        before, after = self.samples[third - 1 : 2 * third], self.samples[-third:]
-        rooms = ROOM_MIB[self.engine]
-        room = {"daemon_mib": rooms[0], "worker_mib": rooms[1], "decoder_mib": 1}
+        """Return what has grown from the middle third to the last, or is too much."""
         grown = []
+        warm = [sample for sample in self.samples if sample.jobs > WARM[self.engine]]
         for each in fields(Sample)[1:]:
-            first, last = (
-                statistics.median(getattr(sample, each.name) for sample in samples)
-                for samples in (before, after)
-            )
-            if last > first + room.get(each.name, 0):
+            memory = each.name.endswith("_mib")
+            values = [getattr(sample, each.name) for sample in (warm if memory else self.samples)]
+            room = ROOM_MIB[self.engine].get(each.name, 0)
+            first, last = _thirds(values)
+            if last > first + room:
                 grown.append(f"{each.name} has grown from {first:.0f} to {last:.0f}")
+            last = getattr(self.samples[-1], each.name)
+            if memory and last > CEILING_MIB[self.engine][each.name]:
+                grown.append(f"{each.name} is {last:.0f}")
         return grown
+
+
+def _thirds(values: list[float]) -> tuple[float, float]:
+    """Return the medians of the middle third and of the last; of a few values, all and the last."""
+    third = len(values) // 3
+    if not third:
+        return (statistics.median(values), values[-1]) if values else (0, 0)
+    return statistics.median(values[third : 2 * third]), statistics.median(values[-third:])
 
 
 def _settings(engine: str) -> dict[str, dict[str, Any]]:
