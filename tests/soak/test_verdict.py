@@ -38,7 +38,7 @@ def test_one_more_of_anything_that_is_counted_is_found(tmp_path: Path, name: str
 @pytest.mark.parametrize("name", ["daemon_mib", "worker_mib", "decoder_mib"])
 def test_memory_that_grows_with_every_job_is_found(tmp_path: Path, name: str) -> None:
     samples = [
-        dataclasses.replace(each, **{name: getattr(each, name) + each.jobs / 25})
+        dataclasses.replace(each, **{name: getattr(each, name) + each.jobs / 50})
         for each in flat(100)
     ]
     (found,) = verdict(tmp_path, samples)
