@@ -203,16 +203,20 @@ def _inputs(
 ) -> tuple[Photo, Image, tuple[StyleImage, ...]]:
     """Decode every file, each in its own limited child, and bring it to its working size."""
     params = request.params
-    side = max(params.squeeze) if params.squeeze else params.size
-    photo = decoder.photo(request.content, side)
-    content = _resized(photo.pixels, params)
-    mask = _mask(decoder.photo(request.mask, side)) if request.mask else None
-    styles = []
-    for source in request.styles:
+
+    def alive() -> None:
         if listener.cancelled():
             raise CancelledError("The job was cancelled.")
         watch.begin("decode")  # a sign of life: each file may take its full time
-        pixels = decoder.style(source, math.ceil(side * max(1.0, params.style_scale)))
+
+    side = max(params.squeeze) if params.squeeze else params.size
+    photo = decoder.photo(request.content, side, alive)
+    content = _resized(photo.pixels, params)
+    mask = _mask(decoder.photo(request.mask, side, alive)) if request.mask else None
+    styles = []
+    for source in request.styles:
+        alive()
+        pixels = decoder.style(source, math.ceil(side * max(1.0, params.style_scale)), alive)
         digest = source.sha256
         if params.preserve_color == "histogram":  # section 3.1: the style takes the photo's colours
             pixels, digest = colour.match_colours(pixels, content), ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +74,29 @@ def test_a_photograph_is_decoded_each_time(tmp_path: Path, decoded: list[str]) -
     decoder.photo(source, 64)
     decoder.photo(source, 64)
     assert len(decoded) == 2
+
+
+def test_one_file_is_decoded_at_a_time_and_whoever_waits_gives_signs_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nstd.workers.decoder.LOOK_S", 0.001)
+    running, most, enough = [0], [0], threading.Event()
+
+    def slow(*_: Any, **__: Any) -> Any:
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        enough.wait(60)
+        running[0] -= 1
+
+    monkeypatch.setattr(decode_child, "decode_limited", slow)
+    decoder = Decoder(PaintSettings())
+    source = style(tmp_path, "a.png")
+    threads = [
+        threading.Thread(target=decoder.photo, args=(source, 64, enough.set)) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert enough.is_set()  # only a thread that waited has set it
+    assert most == [1]
