@@ -236,12 +236,17 @@ class Ledger(LedgerFile):
 
     def next_job(self, now: float) -> Job | None:
         """Return whose turn it is: highest priority first, then who came first."""
-        row = self._one(
+        return next(iter(self.next_jobs(now, 1)), None)
+
+    def next_jobs(self, now: float, limit: int) -> list[Job]:
+        """Return those whose turn comes next, in that order."""
+        rows = self._all(
             "SELECT * FROM jobs WHERE state = 'queued' OR (state = 'deferred' AND retry_at <= ?)"
-            " ORDER BY priority DESC, since, id LIMIT 1",
+            " ORDER BY priority DESC, since, id LIMIT ?",
             now,
+            limit,
         )
-        return None if row is None else from_row(row)
+        return [from_row(row) for row in rows]
 
     def next_retry(self) -> float | None:
         """Return when the next deferred job may start."""

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nstd.engine.progress import StepReport
-from nstd.errors import CancelledError, NstdError, StorageError, by_reason
+from nstd.errors import CancelledError, NstdError, StorageError, WorkerLostError, by_reason
 from nstd.jobs.job import Job
 from nstd.service import retries
+from nstd.service.company import Companies
 from nstd.service.ending import Endings
 from nstd.service.house import House
 from nstd.service.logs import job_context, logger
@@ -22,6 +23,7 @@ from nstd.workers.executor import (
     JobFailed,
     JobFinished,
     JobHandedBack,
+    JobLost,
     JobNote,
     JobProgress,
     JobStage,
@@ -36,6 +38,8 @@ from nstd.workers.executor import (
 CHECKPOINT = "checkpoint.npz"
 NEXT_STAGE = {"decode": "optimize", "optimize": "encode", "encode": "deliver"}
 RECLAIM_S = 10.0
+MAX_AHEAD = 64
+"""Jobs behind the next one that are looked at for company."""
 MAX_HISTORY = 200
 """Points of a sparkline; twice as many are thinned to every second one."""
 
@@ -57,10 +61,18 @@ class Running:
 
 
 class Dispatch:
-    """Hands jobs out by (priority, oldest) and follows them until they end."""
+    """Hands jobs out by (priority, oldest) and follows them until they end.
+
+    A worker that may have several gets those that can share a batch. The next in the queue comes
+    first even so: jobs behind it only fill up a worker that is busy with their like anyway, and
+    only until one of that round has ended.
+    """
 
     def __init__(self, house: House, endings: Endings) -> None:
         self._house, self._endings = house, endings
+        self._companies = Companies(house)
+        self._filled_up_at = -1
+        """The ledger's number of changes when everybody had as much company as there was."""
         self.running: dict[str, Running] = {}
         self.facts: dict[str, Mapping[str, Any]] = {}
         """Worker → what its engine says of itself, once it is ready."""
@@ -78,19 +90,50 @@ class Dispatch:
 
     def hand_out(self, now: float) -> None:
         """Give the next jobs to workers that wait for one."""
-        while not self._house.pauses and self._house.executor.free_slots() > 0:
+        while not self._house.pauses and self._may_take_more():
             job = self._house.ledger.next_job(now)
             if job is None:
                 return
             with job_context(job.id):
-                self._start(job, now)
+                task = self._task(job)
+                if task is None:  # only a job that fails has none
+                    why = NstdError("The job has no specification.", "Drop it again.")
+                    self._endings.fail(job, why)
+                elif self._house.executor.takes(task):
+                    self._start(job, task, now)
+                else:
+                    self._fill_up(job, now)
+                    return
 
-    def _start(self, job: Job, now: float) -> None:
-        if job.spec is None:  # only a job that fails has none
-            self._endings.fail(job, NstdError("The job has no specification.", "Drop it again."))
-            return
+    def _may_take_more(self) -> bool:
+        """Tell whether it is worth asking whose turn it is."""
+        executor = self._house.executor
+        return executor.free_slots() > 0 or (
+            self._house.config.worker.batch != 1
+            and self._house.ledger.changes != self._filled_up_at
+        )
+
+    def _fill_up(self, head: Job, now: float) -> None:
+        """Let jobs behind the next one join their like, since that one has to wait anyway.
+
+        Only those that are as urgent: a less urgent one would slow down what it waits for.
+        """
+        for job in self._house.ledger.next_jobs(now, MAX_AHEAD):
+            if job.priority != head.priority:
+                break
+            task = self._task(job)
+            if task and task.company and self._house.executor.takes(task, out_of_turn=True):
+                with job_context(job.id):
+                    self._start(job, task, now)
+        self._filled_up_at = self._house.ledger.changes
+
+    def _task(self, job: Job) -> Task | None:
+        if job.spec is None:
+            return None
         path = os.path.abspath(self._house.spool.job_dir(job.id))
-        task = Task(job.id, path, job.spec)
+        return Task(job.id, path, job.spec, company=self._companies.of(job))
+
+    def _start(self, job: Job, task: Task, now: float) -> None:
         job = self._house.ledger.start(job.id)
         self.running[job.id] = Running(job, now)
         self._house.executor.submit(task)
@@ -111,7 +154,7 @@ class Dispatch:
         if now < self._next_reclaim:
             return
         self._next_reclaim = now + RECLAIM_S
-        held = {worker.job_id for worker in self._house.executor.workers()}
+        held = {job_id for each in self._house.executor.workers() for job_id in each.jobs_held}
         unheeded = {getattr(event, "job_id", None) for event in self._unheeded}
         for job in self._house.ledger.jobs("running"):
             if job.id not in held | unheeded and not self._endings.has(job.id):
@@ -150,7 +193,7 @@ class Dispatch:
             raise refused
         return len(events)
 
-    def _heed(self, event: Event, now: float) -> None:  # noqa: C901 - one line per kind
+    def _heed(self, event: Event, now: float) -> None:  # noqa: C901, PLR0912 - one line per kind
         match event:
             case WorkerReady():
                 self._ready(event)
@@ -174,12 +217,14 @@ class Dispatch:
                 self._failed(event, now)
             case JobHandedBack():
                 self._handed_back(event)
+            case JobLost():
+                self._lost(event)
             case _:
                 logger().debug("An event of a job that is not running.", kind=type(event).__name__)
 
     def _abandon(self, event: Event) -> None:
         """Set a job aside whose end we could not deal with: nobody else would end it."""
-        if isinstance(event, JobFinished | JobFailed | JobHandedBack | WorkerGone):
+        if isinstance(event, JobFinished | JobFailed | JobHandedBack | JobLost | WorkerGone):
             running = self.running.pop(event.job_id or "", None)
             if running is not None:
                 error = NstdError("The end of the job could not be dealt with.", "See the log.")
@@ -272,6 +317,18 @@ class Dispatch:
         self._house.ledger.hand_back(event.job_id)
         self.running.pop(event.job_id, None)
         logger().info("Job handed back; it goes on later from its checkpoint.")
+
+    def _lost(self, event: JobLost) -> None:
+        """Queue a job again whose worker died with several: having been tried, it runs alone."""
+        if event.job_id not in self.running:
+            return
+        self._house.ledger.requeue(event.job_id, "its worker died with several jobs")
+        self.running.pop(event.job_id)
+        self._house.metrics.job_retried(event.job_id, WorkerLostError.reason)
+        logger().warning(
+            "The worker died with several jobs; this one is tried again, alone.",
+            worker=event.worker, reason=event.reason,
+        )  # fmt: skip
 
     def _apply(self, job: Job, verdict: retries.Verdict) -> None:
         match verdict:

@@ -33,10 +33,11 @@ def paint_settings(config: Config) -> PaintSettings:
 
 def worker_settings(config: Config) -> WorkerSettings:
     """Return everything that a worker child needs besides its device."""
-    memory = config.model.memory_bytes
+    memory, batch = config.model.memory_bytes, config.worker.batch
     return WorkerSettings(
         weights=config.model.weights,
         memory_bytes=None if memory == "auto" else memory,
         cache_dir=os.path.join(config.folders.state, "cache"),
+        batch=None if batch == "auto" else batch,
         paint=paint_settings(config),
     )

@@ -240,6 +240,11 @@ class Worker(Section):
         default="auto",
         description="A worker that holds more is replaced; auto: 80 % of what there is.",
     )
+    batch: Literal["auto"] | Annotated[int, Field(ge=1, le=16)] = Field(
+        default="auto",
+        description="Jobs of one kind and size that a device paints at a time, as one batch; auto: "
+        "on a GPU up to 8 of at most 512 px as memory allows, on a CPU 1 (the same bytes always).",
+    )
     decode_timeout_s: float = Field(
         default=60.0, gt=0, le=3600, description="Time to decode one image."
     )

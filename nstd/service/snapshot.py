@@ -120,6 +120,8 @@ class WorkerView:
     """A phase of ``nstd.workers.executor``: starting, idle, busy, waiting, stopped."""
     device: str = ""
     job: str | None = None
+    """The job that it has; the first of them where it has several."""
+    jobs: tuple[str, ...] = ()
     jobs_done: int = 0
     problem: str = ""
 

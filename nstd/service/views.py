@@ -154,15 +154,22 @@ def _progress(running: Running) -> dict[str, Any]:
 def _with_etas(
     queued: tuple[QueuedJob, ...], running: tuple[RunningJob, ...], dispatch: Dispatch
 ) -> tuple[QueuedJob, ...]:
-    """Estimate when queued jobs will be done: by how long the latest ones took."""
+    """Estimate when queued jobs will be done: by how long the latest ones took.
+
+    Jobs that share a worker end at about the same time, and so will as many of the next.
+    """
     if not dispatch.durations or not dispatch.facts:
         return queued
     usual = sum(dispatch.durations) / len(dispatch.durations)
     workers = len(dispatch.facts)
-    busy = [usual if job.eta_s is None else job.eta_s for job in running]
-    before = sum(busy) / workers
+    busy: dict[str, float] = {}
+    for job in running:
+        left = usual if job.eta_s is None else job.eta_s
+        busy[job.worker] = max(left, busy.get(job.worker, 0.0))
+    together = max(Counter(job.worker for job in running).values(), default=1)
+    before = sum(busy.values()) / workers
     return tuple(
-        replace(job, eta_s=round(before + usual * (1 + place // workers), 1))
+        replace(job, eta_s=round(before + usual * (1 + place // (workers * together)), 1))
         for place, job in enumerate(queued)
     )
 
@@ -184,7 +191,8 @@ def _workers(house: House, dispatch: Dispatch) -> Iterable[WorkerView]:
             name=worker.worker,
             state=worker.phase,
             device=worker.device,
-            job=worker.job_id,
+            job=next(iter(worker.jobs_held), None),
+            jobs=worker.jobs_held,
             jobs_done=worker.jobs,
             problem=str(problem) if problem else "",
         )

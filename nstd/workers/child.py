@@ -1,7 +1,8 @@
-"""The worker child: loads the engine once, then paints one task after the other.
+"""The worker child: loads the engine once, then paints what it is given.
 
 It is started as ``python -P -m nstd.workers.child --fd N --parent PID --worker NAME --device D``
-with one end of a packet socket as descriptor N. The main thread paints; a second thread reads
+with one end of a packet socket as descriptor N. The main thread paints, or starts a thread for
+each task where several may run at a time (``WorkerSettings.places``); a second thread reads
 commands and only sets flags, so that a cancellation arrives while a step runs. The daemon decides
 when a worker ends: signals from a terminal or a service manager are ignored here, and the end of
 the pipe, or of the daemon, ends the child at once.
@@ -16,8 +17,9 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from nstd.errors import DeviceError, MemoryExhaustedError, NstdError
 from nstd.jobs import publish
@@ -87,6 +89,8 @@ class Mailbox(threading.Thread):
         self._lock = threading.Lock()
         # By identity, not by job: a job that failed may come again before it is forgotten here.
         self._held: list[Order] = []
+        self._exit: int | None = None
+        """The process is to end with this code as soon as it holds nothing any more."""
 
     def run(self) -> None:
         """Obey until the daemon's end is closed, and then end the process."""
@@ -95,16 +99,29 @@ class Mailbox(threading.Thread):
                 self._obey(message)
         leave(wire.EXIT_DONE)
 
-    def done(self, order: Order) -> None:
-        """Forget an order; a stop that came meanwhile ends the process."""
+    def done(self, order: Order, code: int | None) -> None:
+        """Forget an order; with a code, or after a stop, the process ends once all are done.
+
+        The others are then asked to checkpoint and hand back: whatever this one ran into, they
+        have no part in it.
+        """
         with self._lock:
             self._held.remove(order)
-        if order.control.stopping.is_set():
-            leave(wire.EXIT_DONE)
+            if code is not None:
+                self._end(code)
+            if self._exit is not None and not self._held:
+                leave(self._exit)
+
+    def _end(self, code: int) -> None:
+        self._exit = self._exit or code
+        for order in self._held:
+            order.control.stopping.set()
 
     def _obey(self, message: wire.Message) -> None:
         if message["op"] == "run":
             order = Order(wire.unpack_task(message), task.Control())
+            if self._exit is not None:  # sent before the daemon knew: handed back at once
+                order.control.stopping.set()
             self._held.append(order)
             self.orders.put(order)
         elif message["op"] == "cancel":
@@ -112,13 +129,12 @@ class Mailbox(threading.Thread):
                 if order.job.job_id == message["job_id"]:
                     order.control.cancelled.set()
         elif message["op"] == "stop":
-            for order in self._held:
-                order.control.stopping.set()
+            self._end(wire.EXIT_DONE)
             if not self._held:  # nothing to hand back, not even while the engine still loads
                 leave(wire.EXIT_DONE)
 
 
-def leave(code: int) -> None:
+def leave(code: int) -> NoReturn:
     """End the process without the interpreter's own ending, in which TensorFlow may hang."""
     sys.stderr.flush()
     os._exit(code)
@@ -142,7 +158,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     painter = _load(settings, options, channel)
     if painter is None:
         return wire.EXIT_START
-    channel.send(WorkerReady(options.worker, options.device, painter.facts()))
+    pixels = task.pixels_together(painter)
+    channel.send(WorkerReady(options.worker, options.device, painter.facts(), pixels))
     post = task.Post(options.worker, options.device, channel.send, channel.hint)
     return _serve(mailbox, painter, settings, post)
 
@@ -172,22 +189,31 @@ def _load(
 
 def _serve(
     mailbox: Mailbox, painter: task.Painter, settings: WorkerSettings, post: task.Post
-) -> int:
+) -> NoReturn:
+    """Paint for ever; the mailbox ends the process. The daemon keeps to the number of places."""
     decoder = Decoder(settings.paint)
+
+    def work(order: Order) -> None:
+        error = task.run_task(
+            order.job, painter, settings.paint, post=post, control=order.control, decoder=decoder
+        )
+        mailbox.done(order, _last_words(error))
+
+    def work_beside_others(order: Order) -> None:
+        try:
+            work(order)
+        except BaseException:  # noqa: BLE001 - in the main thread it would have ended the process
+            traceback.print_exc()
+            leave(1)
+
     while True:
         order = mailbox.orders.get()
-        error = task.run_task(
-            order.job,
-            painter,
-            settings.paint,
-            post=post,
-            control=order.control,
-            decoder=decoder,
-        )
-        mailbox.done(order)
-        code = _last_words(error)
-        if code is not None:
-            return code
+        if settings.places(post.device) == 1:
+            work(order)
+        else:
+            threading.Thread(
+                target=work_beside_others, args=(order,), name=order.job.job_id, daemon=True
+            ).start()
 
 
 def _last_words(error: NstdError | None) -> int | None:

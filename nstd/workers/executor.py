@@ -40,6 +40,13 @@ class Task:
     spec: JobSpec
     resume: bool = True
     """Go on from ``checkpoint.npz`` where it is this job's; False starts anew."""
+    company: str = ""
+    """Tasks of equal company may share a worker, as one batch; empty: has one to itself."""
+
+    @property
+    def pixels(self) -> int:
+        """Pixels that are painted at most: a square of its size, and a bleed around it."""
+        return int((1.04 * self.spec.params.size) ** 2)
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,8 @@ class WorkerState:
     device: str
     phase: WorkerPhase
     pid: int | None
-    job_id: str | None
+    jobs_held: tuple[str, ...]
+    """The jobs that it has; more than one where they may share a batch."""
     since: float
     """When the phase began, on the executor's (monotonic) clock."""
     last_sign: float
@@ -76,6 +84,8 @@ class WorkerReady(Event):
     worker: str
     device: str
     facts: Mapping[str, Any]
+    pixels: int = 0
+    """Pixels that the pictures of a batch may have altogether; 0: nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +108,7 @@ class WorkerGone(Event):
     worker: str
     reason: GoneReason
     job_id: str | None
-    """The job it held, which the daemon now retries or fails by rule."""
+    """The only job it held, which the daemon now retries or fails by rule."""
     stepped: bool
     """Whether that job had made an optimizer step in this worker: only then the death counts."""
     detail: str = ""
@@ -171,6 +181,18 @@ class JobFailed(Event):
 
 
 @dataclass(frozen=True)
+class JobLost(Event):
+    """The worker ended while it had this job and others: nobody knows whose fault that was.
+
+    A ``WorkerGone`` without a job follows. Alone, the job will show whether it was its own.
+    """
+
+    job_id: str
+    worker: str
+    reason: GoneReason
+
+
+@dataclass(frozen=True)
 class JobHandedBack(Event):
     """The worker stops; the job's checkpoint is written and it may be queued again."""
 
@@ -185,11 +207,19 @@ class Executor(Protocol):
         ...
 
     def submit(self, task: Task) -> None:
-        """Hand one task to an idle worker; RuntimeError when ``free_slots`` is 0."""
+        """Hand one task to a worker that takes it; RuntimeError when there is none."""
+        ...
+
+    def takes(self, task: Task, *, out_of_turn: bool = False) -> bool:
+        """Tell whether ``submit`` takes this task right now.
+
+        ``out_of_turn``: others came before it. It may then fill up a worker that gathers tasks of
+        its company, but not one where a job has ended: whoever waits for that one has waited.
+        """
         ...
 
     def free_slots(self) -> int:
-        """Return how many tasks ``submit`` takes right now."""
+        """Return how many workers wait for a task, whatever it is."""
         ...
 
     def events(self) -> list[Event]:

@@ -69,11 +69,20 @@ class LocalExecutor:
         return [*self._workers, *self._leaving]
 
     def submit(self, task: Task) -> None:
-        """Hand one task to the worker that has been idle longest."""
-        idle = [worker for worker in self._workers if worker.free]
-        if not idle:
+        """Hand one task to the worker that has been idle longest, or to one that it may join."""
+        takers = [worker for worker in self._workers if worker.takes(task)]
+        if not takers:
             raise RuntimeError("no worker is free")
-        min(idle, key=lambda worker: worker.state().since).submit(task, self._clock())
+
+        def turn(worker: SupervisedWorker) -> tuple[int, float]:
+            state = worker.state()
+            return len(state.jobs_held), state.since
+
+        min(takers, key=turn).submit(task, self._clock())
+
+    def takes(self, task: Task, *, out_of_turn: bool = False) -> bool:
+        """Tell whether a worker is idle, or has jobs of the same company and room for one more."""
+        return any(worker.takes(task, out_of_turn=out_of_turn) for worker in self._workers)
 
     def free_slots(self) -> int:
         """Return how many workers wait for a task."""
@@ -95,7 +104,7 @@ class LocalExecutor:
         """Ask for the job's end between two steps; False when no worker holds it."""
         holders = [worker for worker in self._all if worker.holds(job_id)]
         for worker in holders:
-            worker.cancel(self._clock())
+            worker.cancel(job_id, self._clock())
         return bool(holders)
 
     def workers(self) -> list[WorkerState]:

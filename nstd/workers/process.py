@@ -66,6 +66,8 @@ class ChildProcess:
         self._outbox: deque[bytes] = deque()
         self._log_rest = b""
         self.pid = self._process.pid
+        self.places = settings.places(device)
+        """Jobs that it may have at a time."""
         self.at_end = False
         """Whether everything that the child said has been read."""
         self.send({"op": "settings", "settings": settings.to_dict()})

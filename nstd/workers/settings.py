@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from nstd.engine.device import CPU
 from nstd.photo.limits import Limits
+
+GPU_PLACES = 8
+"""Jobs of a small size that a GPU gets at a time unless the configuration says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,15 @@ class WorkerSettings:
     """What the optimization plans its tiles for; None: what the device has."""
     cache_dir: str | None = None
     """Where the engine may keep style statistics between runs; None: nowhere."""
+    batch: int | None = None
+    """Jobs at a time that a worker may have; None: one on a CPU, eight on a GPU."""
     paint: PaintSettings = field(default_factory=PaintSettings)
+
+    def places(self, device: str) -> int:
+        """Return how many jobs a worker on this device may have at a time."""
+        if self.batch is not None:
+            return self.batch
+        return 1 if device == CPU else GPU_PLACES
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; ``from_dict`` reads them back."""

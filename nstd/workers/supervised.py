@@ -6,10 +6,9 @@ Nothing here waits: ``tick(now)`` reads what has come, decides, and returns even
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nstd.errors import CancelledError, DeviceError, MemoryExhaustedError
+from nstd.errors import DeviceError, MemoryExhaustedError
 from nstd.workers import system, wire
 from nstd.workers.executor import (
     Event,
@@ -19,11 +18,11 @@ from nstd.workers.executor import (
     JobHandedBack,
     JobProgress,
     WorkerFailed,
-    WorkerGone,
     WorkerPhase,
     WorkerReady,
     WorkerState,
 )
+from nstd.workers.held import Hands, Held
 from nstd.workers.patience import Patience, Pauses, Supervision
 from nstd.workers.process import ChildProcess
 
@@ -46,17 +45,6 @@ EXHAUSTED = (DeviceError.reason, MemoryExhaustedError.reason)
 """After a job that ended so, the child gives itself up for a fresh one."""
 
 
-@dataclass
-class _Held:
-    """The job that the child has."""
-
-    job_id: str
-    start: int | None = 0
-    """The step at which this process took over; None: the first report after a resume tells."""
-    stepped: bool = False
-    cancel_by: float | None = None
-
-
 class SupervisedWorker:
     """A worker for one device, whichever process it happens to be at the moment."""
 
@@ -73,11 +61,11 @@ class SupervisedWorker:
         self.name, self.device = name, device
         self._rules, self._spawn, self._log = rules, spawn, log
         self._pauses = Pauses(rules)
-        self._patience = Patience(rules, now)
+        self._patience, self._last_sign = Patience(rules, now), now
         self._child: ChildProcess | None = None
         self._phase: WorkerPhase = "waiting"
         self._since, self._restart_at = now, now
-        self._held: _Held | None = None
+        self._hands = Hands()
         self._facts: Mapping[str, Any] = {}
         self._jobs, self._restarts, self._rss = 0, 0, 0
         self._memory_looked_at = float("-inf")
@@ -93,14 +81,21 @@ class SupervisedWorker:
         """Return the worker as it is now."""
         return WorkerState(
             self.name, self.device, self._phase, self._child.pid if self._child else None,
-            self._held.job_id if self._held else None, self._since, self._patience.last_sign,
+            self._hands.ids, self._since, self._last_sign,
             self._jobs, self._rss, self._restarts, self._facts,
         )  # fmt: skip
 
     @property
     def free(self) -> bool:
-        """Whether it takes a task right now."""
+        """Whether it waits for a task, whatever it is."""
         return self._phase == "idle" and self._end_by is None and self._stop_by is None
+
+    def takes(self, task: Task, *, out_of_turn: bool = False) -> bool:
+        """Tell whether it takes this task right now: idle, or with jobs that it may join."""
+        if self._phase != "busy":
+            return self.free
+        ending = self._end_by is not None or self._stop_by is not None or self._has_had_its_day()
+        return not ending and self._hands.joins(task, out_of_turn=out_of_turn)
 
     @property
     def stopped(self) -> bool:
@@ -109,20 +104,23 @@ class SupervisedWorker:
 
     def holds(self, job_id: str) -> bool:
         """Tell whether this worker has the job."""
-        return self._held is not None and self._held.job_id == job_id
+        return job_id in self._hands.jobs
 
     def submit(self, task: Task, now: float) -> None:
         """Hand the task to the child."""
-        self._held = _Held(task.job_id)
-        self._enter("busy", now)
-        self._patience.begin("decode", now)
+        if self._phase != "busy":
+            self._enter("busy", now)
+        patience = Patience(self._rules, now)
+        patience.begin("decode", now)
+        self._hands.take(Held(task, patience))
         self._send(wire.run_command(task))
 
-    def cancel(self, now: float) -> None:
+    def cancel(self, job_id: str, now: float) -> None:
         """Ask for the job's end; by the end of the grace the child is ended."""
-        if self._held is not None and self._held.cancel_by is None:
-            self._held.cancel_by = now + self._rules.cancel_grace_s
-            self._send({"op": "cancel", "job_id": self._held.job_id})
+        held = self._hands.jobs.get(job_id)
+        if held is not None and held.cancel_by is None:
+            held.cancel_by = now + self._rules.cancel_grace_s
+            self._send({"op": "cancel", "job_id": job_id})
 
     def retire(self) -> None:
         """Replace the process as soon as it holds no job: its settings are out of date."""
@@ -131,6 +129,8 @@ class SupervisedWorker:
     def follow(self, rules: Supervision) -> None:
         """Look after the process by these rules from now on."""
         self._rules = self._patience.rules = self._pauses.rules = rules
+        for held in self._hands:
+            held.patience.rules = rules
 
     def stop(self, now: float, grace_s: float) -> None:
         """Ask for the end: hand the job back within the grace, or be ended."""
@@ -158,13 +158,14 @@ class SupervisedWorker:
         self._kills_before = system.oom_kills()
         self._verdict, self._end_by, self._retired = None, None, False
         self._jobs, self._rss = 0, 0
-        self._patience = Patience(self._rules, now)
+        self._patience, self._last_sign = Patience(self._rules, now), now
         try:
             self._child = self._spawn(self.name, self.device)
         except OSError as error:  # no memory or processes left: as bad as a crash, and as passing
             self._log(self.name, f"could not be started: {error.strerror}")
             self._restart_at = now + self._pauses.next()
             return
+        self._hands = Hands(places=self._child.places)
         self._enter("starting", now)
 
     def _listen(self, child: ChildProcess, now: float) -> list[Event]:
@@ -184,38 +185,25 @@ class SupervisedWorker:
 
     def _heed(self, event: Event, now: float) -> None:
         """Learn from an event what the worker is doing."""
+        self._last_sign = now
+        held = self._hands.jobs.get(getattr(event, "job_id", ""))
         match event:
-            case wire.Sign(wire.RESUMED):
-                if self._held is not None:
-                    self._held.start = None
-            case wire.Sign(phase):
-                self._patience.begin(phase, now)
-            case WorkerReady(facts=facts):
-                self._facts = facts
+            case WorkerReady(facts=facts, pixels=pixels):
+                self._facts, self._hands.pixels = facts, pixels
                 self._enter("idle", now)
                 self._patience.wait(now)
             case WorkerFailed():
                 self._verdict = "start"
-            case JobProgress(report=report):
-                self._patience.report(report, now)
-                self._note_step(report.step)
             case JobFinished() | JobFailed() | JobHandedBack():
                 self._job_ended(event, now)
-            case _:
-                self._patience.last_sign = now
+            case _ if held is not None:
+                _heed_job(held, event, now)
 
-    def _note_step(self, step: int) -> None:
-        if self._held is None:
-            return
-        if self._held.start is None:
-            self._held.start = step
-        self._held.stepped = self._held.stepped or step > self._held.start
-
-    def _job_ended(self, event: Event, now: float) -> None:
-        self._held = None
+    def _job_ended(self, event: JobFinished | JobFailed | JobHandedBack, now: float) -> None:
+        self._hands.let_go(event.job_id)
         self._jobs += 1
-        self._enter("idle", now)
-        self._patience.wait(now)
+        if not self._hands:
+            self._enter("idle", now)
         if isinstance(event, JobFinished):
             self._pauses.reset()
         elif isinstance(event, JobFailed) and event.reason in EXHAUSTED:
@@ -232,16 +220,20 @@ class SupervisedWorker:
         elif limit is not None and self._rss > limit:
             self._log(self.name, f"has {self._rss} bytes of memory, {limit} are allowed")
             self._kill(child, "memory")
-        elif self._held is not None and _passed(self._held.cancel_by, now):
+        elif any(_passed(held.cancel_by, now) for held in self._hands):
             self._kill(child, "stuck")
-        elif self._patience.is_over(now):
-            silence = self._patience.silence(now)
+        elif (silence := self._silence(now)) is not None:
             self._log(self.name, f"has given no sign of life for {silence:.0f} s")
             self._kill(child, "stuck")
         elif self.free and self._has_had_its_day():
             self._end_by = now + self._rules.cancel_grace_s
             self._send({"op": "stop"})
         return []
+
+    def _silence(self, now: float) -> float | None:
+        """Return how long the process, or one of its jobs, has been silent where that is over."""
+        judges = [self._patience, *(held.patience for held in self._hands)]
+        return next((each.silence(now) for each in judges if each.is_over(now)), None)
 
     def _look_at_memory(self, child: ChildProcess, now: float) -> None:
         if now - self._memory_looked_at >= MEMORY_LOOK_S:
@@ -260,33 +252,15 @@ class SupervisedWorker:
         child.kill()
 
     def _bury(self, child: ChildProcess, now: float) -> list[Event]:
-        """Say how the child ended and what becomes of its job, and plan the next one."""
+        """Say how the child ended and what becomes of its jobs, and plan the next one."""
         for line in child.last_words():
             self._log(self.name, line)
         status = child.exit_status() or 0
         child.close()
         self._child, self._facts = None, {}
         reason = self._reason(status)
-        held, self._held = self._held, None
-        events: list[Event] = []
-        if held is not None and held.cancel_by is not None:
-            why = CancelledError("The job was cancelled.")
-            events.append(JobFailed(held.job_id, why.reason, why.message, why.remedy, why.retry))
-            held = None
-        elif held is not None and self._stop_by is not None:
-            events.append(JobHandedBack(held.job_id))  # its last checkpoint counts
-            held = None
-        events.append(
-            WorkerGone(
-                self.name,
-                reason,
-                held.job_id if held else None,
-                held.stepped if held else False,
-                _in_words(status),
-            )
-        )
         self._plan(reason, now)
-        return events
+        return self._hands.drop(self.name, reason, detail=_in_words(status))
 
     def _reason(self, status: int) -> GoneReason:
         if self._stop_by is not None:
@@ -315,6 +289,20 @@ class SupervisedWorker:
     def _send(self, message: wire.Message) -> None:
         if self._child is not None:
             self._child.send(message)
+
+
+def _heed_job(held: Held, event: Event, now: float) -> None:
+    """Learn from an event how far a job is."""
+    match event:
+        case wire.Sign(wire.RESUMED):
+            held.start = None
+        case wire.Sign(phase):
+            held.patience.begin(phase, now)
+        case JobProgress(report=report):
+            held.patience.report(report, now)
+            held.note_step(report.step)
+        case _:
+            held.patience.last_sign = now
 
 
 def _passed(deadline: float | None, now: float) -> bool:

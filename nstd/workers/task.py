@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Control", "PaintRequest", "Painter", "Painting", "Source", "Watch",
-    "as_nstd_error", "build_engine", "paint", "request_of", "run_task",
+    "as_nstd_error", "build_engine", "paint", "pixels_together", "request_of", "run_task",
 ]  # fmt: skip
 
 RESULT = "result"
@@ -86,6 +86,12 @@ def build_engine(settings: WorkerSettings, device: str, *, may_download: bool = 
         memory_bytes=settings.memory_bytes,
         cache_dir=settings.cache_dir,
     )
+
+
+def pixels_together(painter: Painter) -> int:
+    """Return how many pixels a batch may have in the engine's memory; 0 where it does not say."""
+    ask = getattr(painter, "pixels_together", None)
+    return 0 if ask is None else int(ask())
 
 
 @dataclass
@@ -186,7 +192,7 @@ def _finish(  # noqa: PLR0917 - private, and called once
         checkpoint = keeper.load(job_hash) if task.resume else None
         if checkpoint is not None:
             note("Goes on from its checkpoint.")
-            post.send(Sign(RESUMED))
+            post.send(Sign(RESUMED, job_id))
         return checkpoint
 
     hits, misses = _cache_counts(painter)
@@ -198,7 +204,7 @@ def _finish(  # noqa: PLR0917 - private, and called once
         listener=_listener(keeper, reporter, settings, control),
         settings=settings,
         watch=Watch(
-            begin=lambda phase: post.send(Sign(phase)),
+            begin=lambda phase: post.send(Sign(phase, job_id)),
             stage=lambda stage, seconds: _ended(job_id, stage, seconds, reporter, post),
             resume=resume,
             notes=notes,

@@ -35,9 +35,10 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class Sign(Event):
-    """The child begins a phase; never leaves the executor, which sets its patience by it."""
+    """A job begins a phase; never leaves the executor, which sets its patience by it."""
 
     phase: str
+    job_id: str = ""
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

@@ -24,6 +24,7 @@ from nstd.workers.executor import (
     JobFailed,
     JobFinished,
     JobHandedBack,
+    JobLost,
     JobProgress,
     JobStage,
     JobStarted,
@@ -32,6 +33,8 @@ from nstd.workers.executor import (
     WorkerReady,
     WorkerState,
 )
+from nstd.workers.held import Hands, Held
+from nstd.workers.patience import Patience, Supervision
 
 DEADLINE_S = 120.0
 SETTLE_S = 2.0
@@ -42,8 +45,10 @@ FACTS = {"device": "cpu", "weights": {"name": "pretended", "sha256": "0" * 64}}
 class PretendedWorkers:
     """An ``Executor`` that paints nothing: tests say what its workers do."""
 
-    def __init__(self, slots: int = 1) -> None:
+    def __init__(self, slots: int = 1, places: int = 1) -> None:
         self.slots = slots
+        self.hands = Hands(places=places)
+        """Of the only worker, where one may have several tasks."""
         self.tasks: dict[str, Task] = {}
         self.history: list[str] = []
         self.cancelled: list[str] = []
@@ -57,13 +62,18 @@ class PretendedWorkers:
         self._events += [WorkerReady(f"w{i}", "cpu", FACTS) for i in range(self.slots)]
 
     def submit(self, task: Task) -> None:
-        assert self.free_slots() > 0
+        assert self.takes(task)
         self.tasks[task.job_id] = task
+        self.hands.take(Held(task, Patience(Supervision(), 0.0)))
         self.history.append(task.job_id)
         self._events.append(JobStarted(task.job_id, "w0", "cpu"))
 
     def free_slots(self) -> int:
-        return 0 if self.stopped else self.slots - len(self.tasks)
+        return 0 if self.stopped else max(0, self.slots - len(self.tasks))
+
+    def takes(self, task: Task, *, out_of_turn: bool = False) -> bool:
+        joins = not self.stopped and self.hands.joins(task, out_of_turn=out_of_turn)
+        return self.free_slots() > 0 or joins
 
     def events(self) -> list[Event]:
         events, self._events = self._events, []
@@ -76,7 +86,8 @@ class PretendedWorkers:
         return True
 
     def workers(self) -> list[WorkerState]:
-        held = [*self.tasks, *[None] * self.slots]
+        held = [(job_id,) for job_id in self.tasks] if self.slots > 1 else [tuple(self.tasks)]
+        held += [()] * self.slots
         return [
             WorkerState(f"w{i}", "cpu", "busy" if held[i] else "idle", 1, held[i], 0, 0, 0, 0, 0)
             for i in range(self.slots)
@@ -88,12 +99,17 @@ class PretendedWorkers:
     def stop(self, grace_s: float) -> None:
         self.stopped = True
         self._events += [JobHandedBack(job_id) for job_id in self.tasks]
-        self.tasks.clear()
+        for job_id in list(self.tasks):
+            self._let_go(job_id)
 
     # --- what tests say ----------------------------------------------------------------------
 
     def say(self, event: Event) -> None:
         self._events.append(event)
+
+    def _let_go(self, job_id: str) -> Task:
+        self.hands.let_go(job_id)
+        return self.tasks.pop(job_id)
 
     def step(self, job_id: str, step: int = 1, steps: int = 10) -> None:
         losses = Losses(1.0 / step, 0.5 / step, 0.5 / step, 0.0)
@@ -101,7 +117,7 @@ class PretendedWorkers:
         self.say(JobProgress(job_id, "w0", report))
 
     def finish(self, job_id: str) -> None:
-        task = self.tasks.pop(job_id)
+        task = self._let_go(job_id)
         result = Path(task.job_dir) / "result"
         result.mkdir(exist_ok=True)
         losses = {"total": 1.0, "content": 0.5, "style": 0.5, "tv": 0.0}
@@ -113,12 +129,19 @@ class PretendedWorkers:
         self.say(JobFinished(job_id, *paths, {}))
 
     def fail(self, job_id: str, reason: str, *, retry: bool) -> None:
-        del self.tasks[job_id]
+        self._let_go(job_id)
         self.say(JobFailed(job_id, reason, f"It failed: {reason}.", "Do something.", retry))
 
     def die(self, job_id: str, *, stepped: bool = True) -> None:
-        del self.tasks[job_id]
+        self._let_go(job_id)
         self.say(WorkerGone("w0", "crash", job_id, stepped, "signal SIGSEGV"))
+
+    def die_with_all(self) -> None:
+        """End the worker under several jobs."""
+        for job_id in list(self.tasks):
+            self._let_go(job_id)
+            self.say(JobLost(job_id, "w0", "crash"))
+        self.say(WorkerGone("w0", "crash", None, False, "signal SIGSEGV"))  # noqa: FBT003
 
 
 class Bench:
@@ -127,10 +150,11 @@ class Bench:
     def __init__(self, root: Path, **settings: Any) -> None:
         self.root = root
         self.at = 1_000_000.0
+        self.places = settings.pop("places", 1)
         self.settings = settings
         for name in ("inbox", "styles"):
             (root / name).mkdir(parents=True, exist_ok=True)
-        self.executor = PretendedWorkers()
+        self.executor = PretendedWorkers(places=self.places)
         self.daemon = self._make()
 
     def config(self) -> Config:
@@ -160,7 +184,7 @@ class Bench:
                 self.daemon.wake.close()
         else:
             self.stop()
-        self.executor = PretendedWorkers()
+        self.executor = PretendedWorkers(places=self.places)
         self.daemon = self._make()
 
     def stop(self) -> None:

@@ -165,6 +165,32 @@ def test_a_killed_daemon_takes_its_workers_along_and_goes_on_when_it_is_back(
     ]
 
 
+def test_a_worker_killed_with_several_jobs_loses_none_and_doubles_none(tmp_path: Path) -> None:
+    daemon = Process(tmp_path / "root", worker={"batch": 3}, defaults={"iterations": 100})
+    names = ("a", "b", "c", "d", "e")
+    for name in names:
+        picture(daemon.root / "inbox" / "starry" / f"{name}.jpg")
+    try:
+        daemon.start(faults="step_s=0.1")
+        until(lambda: sum(job["step"] > 3 for job in daemon.status().get("running", [])) == 3)
+        assert daemon.process is not None
+        (worker,) = daemon.status()["workers"]
+        assert len(worker["jobs"]) == 3
+        for pid in _children(daemon.process.pid):
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: daemon.status()["workers"][0]["jobs"] != worker["jobs"])
+        daemon.stop()  # with jobs that are tried again, alone
+        daemon.start()
+        until(lambda: daemon.exists(*(f"outbox/starry/{name}.jpg" for name in names)))
+        until(lambda: len(daemon.status().get("recent", [])) == len(names))
+    finally:
+        daemon.end()
+    with daemon.ledger() as ledger:
+        assert [job.worker_deaths for job in ledger.jobs("done")] == [0] * len(names)
+    found = sorted(path.name for path in (daemon.root / "outbox" / "starry").iterdir())
+    assert found == sorted(f"{name}.{kind}" for name in names for kind in ("jpg", "json"))
+
+
 def test_a_worker_that_crashes_twice_on_a_job_does_not_stop_the_next(daemon: Process) -> None:
     picture(daemon.root / "inbox" / "starry" / "a.jpg")
     side = daemon.root / "inbox" / "starry" / "a.yaml"

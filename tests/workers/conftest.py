@@ -99,6 +99,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[NewBench]:
             devices: tuple[str, ...] = ("cpu",),
             clock: Callable[[], float] = time.monotonic,
             checkpoint_s: float = 60.0,
+            batch: int | None = None,
             **rules: Any,
         ) -> Bench:
             monkeypatch.setenv("NSTD_ENGINE", "standin")
@@ -106,7 +107,9 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[NewBench]:
             log: list[str] = []
             executor = LocalExecutor(
                 devices,
-                WorkerSettings(paint=PaintSettings(checkpoint_s=checkpoint_s, preview_s=0.05)),
+                WorkerSettings(
+                    batch=batch, paint=PaintSettings(checkpoint_s=checkpoint_s, preview_s=0.05)
+                ),
                 Supervision(**{"first_pause_s": 0.01, **rules}),
                 log=lambda worker, line: log.append(f"{worker}: {line}"),
                 clock=clock,

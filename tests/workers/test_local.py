@@ -342,7 +342,7 @@ def test_workers_follow_the_devices_and_hand_back_what_they_painted(
     b = bench(SLOW, devices=("cpu", "gpu:0"))
     b.until_seen(WorkerReady, 2)
     until_stepping(b, make_task(tmp_path, "long", LONG))
-    (busy,) = [worker for worker in b.executor.workers() if worker.job_id]
+    (busy,) = [worker for worker in b.executor.workers() if worker.jobs_held]
     other = "gpu:0" if busy.device == "cpu" else "cpu"
     b.executor.reconfigure(
         b.executor._settings, Supervision(), [other, "gpu:1"], grace_s=DEADLINE_S

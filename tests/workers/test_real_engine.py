@@ -8,10 +8,12 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from nstd.engine.params import PRESETS
-from nstd.workers.executor import JobFinished, JobNote, JobProgress, WorkerGone
+from nstd.workers.executor import JobFinished, JobLost, JobNote, JobProgress, WorkerGone
 from nstd.workers.local import LocalExecutor
 from nstd.workers.patience import Supervision
 from nstd.workers.settings import PaintSettings, WorkerSettings
@@ -51,3 +53,42 @@ def test_a_kill_in_the_middle_does_not_change_a_byte(tmp_path: Path) -> None:
     report = json.loads(Path(rough.report).read_text())
     assert report["weights"]["name"] == "builtin"
     assert report["versions"]["tensorflow"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_three_jobs_share_batches_and_a_kill_loses_none_of_them(tmp_path: Path) -> None:
+    paint = PaintSettings(checkpoint_s=0.1)
+    settings = WorkerSettings(weights="builtin", batch=3, paint=paint)
+    executor = LocalExecutor(["cpu"], settings, Supervision(first_pause_s=0.01))
+    b = Bench(executor, [], deadline_s=300.0)
+    executor.start()
+    params = dataclasses.replace(PARAMS, iterations=400)
+    names = ("one", "two", "three")
+    try:
+        b.until_idle()
+        jobs = [
+            dataclasses.replace(make_task(tmp_path, name, params), company="kind") for name in names
+        ]
+        for job in jobs:
+            executor.submit(job)
+        b.until(
+            lambda: all((Path(job.job_dir) / "checkpoint.npz").exists() for job in jobs),
+            "checkpoints",
+        )
+        os.kill(b.pid, signal.SIGKILL)
+        assert b.until_seen(WorkerGone).job_id is None
+        assert {lost.job_id for lost in b.of(JobLost)} == {*names}
+        b.until_idle()
+        for job in jobs:
+            executor.submit(job)
+        b.until_seen(JobFinished, 3)
+    finally:
+        executor.stop(0)
+        executor.close()
+    reports = [json.loads(Path(event.report).read_text()) for event in b.of(JobFinished)]
+    assert {report["job"] for report in reports} == {*names}
+    assert max(report["plan"]["batch"] for report in reports) > 1
+    assert all("Goes on from its checkpoint." in report["notes"] for report in reports)
+    pictures = [np.asarray(Image.open(event.picture), float) for event in b.of(JobFinished)]
+    assert all(np.abs(each - pictures[0]).mean() < 1.0 for each in pictures)  # of the same job

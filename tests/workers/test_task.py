@@ -147,7 +147,7 @@ def test_a_stop_hands_back_and_a_resume_gives_the_identical_picture(tmp_path: Pa
     assert isinstance(end_of(interrupted(job, stop=True)), JobHandedBack)
     _, events = run(job)
     end = end_of(events)
-    assert Sign(RESUMED) in events
+    assert Sign(RESUMED, "stopped") in events
     assert isinstance(calm, JobFinished)
     assert isinstance(end, JobFinished)
     assert sha256(end.picture) == sha256(calm.picture)

@@ -17,6 +17,7 @@ from nstd.workers.executor import (
     JobFailed,
     JobFinished,
     JobHandedBack,
+    JobLost,
     JobNote,
     JobProgress,
     JobStage,
@@ -29,7 +30,7 @@ from nstd.workers.executor import (
 
 REPORT = StepReport(3, 9, 1, 2, 48, 64, Losses(1.5, 1.0, 0.25, 0.25), 0.5, 2.0, 9216, 0.1)
 EVENTS: list[Event] = [
-    WorkerReady("w0", "cpu", {"weights": {"sha256": "ab"}}),
+    WorkerReady("w0", "cpu", {"weights": {"sha256": "ab"}}, pixels=10**6),
     WorkerFailed("w0", "gpu:0", "gpu", "No GPU.", "Buy one.", retry=True),
     JobStarted("j", "w0", "cpu"),
     JobProgress("j", "w0", REPORT),
@@ -40,7 +41,8 @@ EVENTS: list[Event] = [
     JobFinished("j", "/p.png", "/r.json", {"losses": {"total": 1.0}}),
     JobFailed("j", "decode", "Bad.", "Mend it.", retry=False),
     JobHandedBack("j"),
-    wire.Sign("prepare"),
+    JobLost("j", "w0", "oom"),
+    wire.Sign("prepare", "j"),
 ]
 
 
