@@ -5,6 +5,9 @@ Pictures an hour count from the end of the first to the end of the last: what a 
 runs dry gives. ``begins`` is what lies between the start of a job and its first step: reading the
 pictures, and the targets of its first level. The first job has to trace graphs and measure the
 style; the others find both done.
+
+With ``--batch 1 2 4 8`` the daemon runs once for each ``worker.batch``, and the engine alone
+paints so many pictures side by side: what the device gains, without files and processes.
 """
 
 from __future__ import annotations
@@ -19,14 +22,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import kit
 
 from nstd.photo.encode import encode
+
+if TYPE_CHECKING:
+    from nstd.engine.params import StyleParams
+    from nstd.engine.stylizer import Stylizer
 
 STYLE = "benchmark"
 LIMIT_S = 3600.0
@@ -36,11 +45,14 @@ POLL_S = 0.02
 class Daemon:
     """``nstd run`` on a folder, from ``with`` to its end."""
 
-    def __init__(self, root: Path, weights: str, device: str) -> None:
+    def __init__(self, root: Path, weights: str, device: str, batch: int | None = None) -> None:
         self.root = root
+        config = root / "nstd.yaml"
+        worker = f"worker: {{batch: {batch}}}\n" if batch else ""
+        config.write_text(f"folders: {{root: {json.dumps(str(root))}}}\n{worker}", "utf-8")
         self._command = [
-            sys.executable, "-m", "nstd", "run", "--root", str(root), "--listen", "127.0.0.1:0",
-            "--weights", weights, "--device", device,
+            sys.executable, "-m", "nstd", "run", "--config", str(config),
+            "--listen", "127.0.0.1:0", "--weights", weights, "--device", device,
         ]  # fmt: skip
 
     def __enter__(self) -> Self:
@@ -131,10 +143,10 @@ def reports(root: Path) -> list[dict[str, Any]]:
     return sorted(found, key=lambda report: str(report["job"]))
 
 
-def measure(asked: argparse.Namespace, root: Path) -> dict[str, Any]:
+def measure(asked: argparse.Namespace, root: Path, batch: int | None = None) -> dict[str, Any]:
     """Run the daemon on its queue and return the figures."""
     photograph = prepare(asked, root)
-    with Daemon(root, asked.weights, asked.device) as daemon:
+    with Daemon(root, asked.weights, asked.device, batch) as daemon:
         alive, ready = daemon.until("/healthz"), daemon.until("/readyz")
         resident = kit.resident_bytes(daemon.process.pid)
         drop(root, photograph, asked.count)
@@ -153,9 +165,11 @@ def measure(asked: argparse.Namespace, root: Path) -> dict[str, Any]:
     return {
         **facts,
         "pictures": asked.count,
+        "batch": [report["plan"].get("batch", 1) for report in told],
         "size": [told[0]["picture"]["width"], told[0]["picture"]["height"]],
         "first_s": ends[0] - began,
         "pictures_an_hour": 3600.0 * (len(ends) - 1) / (ends[-1] - ends[0]),
+        "pictures_an_hour_from_the_drop": 3600.0 * len(ends) / (ends[-1] - began),
         "begins_s": [
             round(job["stepped"] - job["began"], 3)
             for _, job in sorted(jobs.items()) if "stepped" in job and "began" in job
@@ -164,24 +178,59 @@ def measure(asked: argparse.Namespace, root: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def warm_start(asked: argparse.Namespace) -> dict[str, Any]:
-    """Return what the second of two jobs spends before its first step, without a daemon."""
-    from nstd.engine import weights
-    from nstd.engine.progress import Listener, StepReport, StyleImage
+def engine(asked: argparse.Namespace) -> tuple[Stylizer, kit.Image, kit.Image, StyleParams]:
+    """Return the engine, a photograph at its size, a style, and the parameters asked for."""
+    import yaml
+
+    from nstd.engine import device, weights
     from nstd.engine.stylizer import Stylizer
     from nstd.jobs.settings import resolve
 
     contents, styles = kit.pictures(asked.images)
-    import yaml
-
     wish = {name: yaml.safe_load(value) for name, _, value in
             (pair.partition("=") for pair in asked.settings)}  # fmt: skip
     params = resolve(wish, {}, {})
     content = kit.sized(next(iter(contents.values())), params.size)
-    stylizer = Stylizer(weights.find(asked.weights))
+    where = device.open_device(device.resolve(asked.device)[0])
+    stylizer = Stylizer(weights.find(asked.weights), device=where)
+    return stylizer, content, next(iter(styles.values())), params
+
+
+def side_by_side(asked: argparse.Namespace) -> dict[str, Any]:
+    """Return the seconds a picture takes by how many are painted at a time, without a daemon."""
+    from nstd.engine.progress import Listener, StyleImage
+
+    stylizer, content, painting, params = engine(asked)
+    style = StyleImage(painting, sha256="benchmark")
+    largest: dict[str, list[int]] = {str(batch): [] for batch in asked.batch}
+
+    def paint(batch: int) -> None:
+        with ThreadPoolExecutor(batch) as pool:
+            ends = [
+                pool.submit(stylizer.stylize, content, [style], params, listener=Listener())
+                for _ in range(batch)
+            ]
+        largest[str(batch)] += [end.result().plan["batch"] for end in ends]
+
+    def seconds(batch: int) -> float:
+        return kit.timed(lambda: paint(batch), kit.CLOCKS[asked.clock])() / batch
+
+    things = {str(batch): partial(seconds, batch) for batch in asked.batch}
+    figures = kit.side_by_side(things, asked.rounds)
+    return {
+        batch: {"seconds_a_picture": figure, "together": min(largest[batch])}
+        for batch, figure in figures.items()
+    }
+
+
+def warm_start(asked: argparse.Namespace) -> dict[str, Any]:
+    """Return what the second of two jobs spends before its first step, without a daemon."""
+    from nstd.engine.progress import Listener, StepReport, StyleImage
+
+    stylizer, content, painting, params = engine(asked)
     seconds = []
     for _ in range(4):
-        style = StyleImage(next(iter(styles.values())), sha256="benchmark")
+        style = StyleImage(painting, sha256="benchmark")
         began = time.perf_counter()
         stepped: list[tuple[int, float]] = []
 
@@ -205,6 +254,33 @@ def workplace(root: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
+def in_batches(asked: argparse.Namespace) -> None:
+    """Measure with each number of pictures at a time, and show them beside each other."""
+    alone = side_by_side(asked)
+    facts: dict[str, Any] = {"engine": alone}
+    columns: dict[str, Any] = {}
+    if not asked.engine_only:
+        for batch in asked.batch:
+            with workplace(asked.root and asked.root / str(batch)) as root:
+                facts[f"daemon {batch}"] = columns[str(batch)] = measure(asked, root, batch)
+    first = alone[str(asked.batch[0])]["seconds_a_picture"].median
+    rows = []
+    for batch, figures in alone.items():
+        told = columns.get(batch, {})
+        rows.append((
+            batch, str(figures["together"]), str(figures["seconds_a_picture"]),
+            first / figures["seconds_a_picture"].median,
+            told.get("pictures_an_hour_from_the_drop", "?"), max(told.get("batch", "?")),
+        ))  # fmt: skip
+    titles = (
+        "at a time", "in a batch at least", f"engine: s a picture ({asked.clock})",
+        "times as fast", "daemon: pictures an hour", "in a batch at most",
+    )  # fmt: skip
+    kit.show(f"{' '.join(asked.settings)}, {asked.weights}, {asked.device}", titles, rows)
+    facts |= {"machine": kit.machine(), "weights": asked.weights, "settings": asked.settings}
+    kit.finish(asked.out, "throughput", facts)
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = kit.options(__doc__)
@@ -214,8 +290,20 @@ def main() -> None:
         help="what a sidecar would say",
     )  # fmt: skip
     parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--batch", type=int, nargs="+", metavar="N",
+        help="worker.batch: measure the daemon, and the engine alone, with each of these",
+    )  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=3, help="of the engine alone")
+    parser.add_argument("--clock", choices=kit.CLOCKS, default="wall", help="of the engine alone")
+    parser.add_argument("--engine-only", action="store_true", help="with --batch: no daemon")
     parser.add_argument("--root", type=Path, help="work there, and keep it")
     asked = parser.parse_args()
+    (in_batches if asked.batch else one_by_one)(asked)
+
+
+def one_by_one(asked: argparse.Namespace) -> None:
+    """Measure the daemon as it is configured by default, and how soon the engine begins."""
     with workplace(asked.root) as root:
         facts = measure(asked, root)
     facts["engine"] = warm_start(asked)
