@@ -41,7 +41,9 @@ Golden = dict[tuple[Way, int], str]
 class House:
     """One root on which daemons live and die."""
 
-    def __init__(self, root: Path, state: Path, golden: Golden, *, copies: bool) -> None:
+    def __init__(
+        self, root: Path, state: Path, golden: Golden, *, copies: bool, batch: int
+    ) -> None:
         self.settings, self.log = (
             root.parent / f"{root.name}.yaml",
             root.parent / f"{root.name}.log",
@@ -50,7 +52,7 @@ class House:
         for folder in (root / "inbox", root / "styles", state):
             folder.mkdir(parents=True)
         (root / "styles" / f"{STYLE}.jpg").write_bytes(photograph(77, "style"))
-        self.settings.write_text(json.dumps(_settings(root, state, copies=copies)))
+        self.settings.write_text(json.dumps(_settings(root, state, copies=copies, batch=batch)))
         self.number = 0
 
     def more(self, count: int = 1) -> None:
@@ -75,7 +77,7 @@ class House:
         self.model.check_end()
 
 
-def _settings(root: Path, state: Path, *, copies: bool) -> dict[str, object]:
+def _settings(root: Path, state: Path, *, copies: bool, batch: int) -> dict[str, object]:
     return {
         "folders": {"root": str(root), "state": str(state)},
         "inbox": {
@@ -89,6 +91,7 @@ def _settings(root: Path, state: Path, *, copies: bool) -> dict[str, object]:
         "worker": {
             "checkpoint_s": 0.02, "preview_s": 0.05, "retry_s": 0.05, "retry_max_s": 0.2,
             "max_attempts": 1000, "max_worker_deaths": 100, "max_daemon_deaths": 100,
+            "batch": batch,
         },
         "outbox": {"status_interval_s": 0.2, "free_space_floor_bytes": 0},
         "http": {"listen": "127.0.0.1:0"},
@@ -187,7 +190,11 @@ def _is_idle(house: House) -> bool:
 
 @contextmanager
 def house(number: int, golden: Golden) -> Iterator[House]:
-    """Return a house: every other one copies, every third has its state on another file system."""
+    """Return a house: every other one copies, every third has its state on another file system.
+
+    In every other pair of houses the worker has up to four jobs at a time (NSTD_BATCH: in all).
+    """
+    batch = int(os.environ.get("NSTD_BATCH", (1, 1, 4, 4)[number % 4]))
     with ExitStack() as stack:
         memory = str(MEMORY) if os.access(MEMORY, os.W_OK) else None
         top = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nstd-kill-")))
@@ -196,7 +203,7 @@ def house(number: int, golden: Golden) -> Iterator[House]:
         )
         root = (top if number % 3 else other) / "root"
         state = other / "state" if number % 3 != 1 else root / "state"
-        yield House(root, state, golden, copies=number % 2 == 1)
+        yield House(root, state, golden, copies=number % 2 == 1, batch=batch)
 
 
 def undisturbed(golden: Golden) -> Model:
