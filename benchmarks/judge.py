@@ -28,6 +28,8 @@ from nstd.engine.vgg import LAYERS, FeatureExtractor, Kernels
 
 J = StyleParams(
     preset="benchmark",
+    content_weight=1.0,
+    style_weight=20.0,
     tv_weight=0.0,
     range_weight=0.0,
     style_layers=tuple((name, 1.0) for name in STYLE_LAYERS),
@@ -35,7 +37,7 @@ J = StyleParams(
     edge="zero",
     pyramid_min=MAX_SIZE,
 )
-"""J itself, at one size; weights 1 and 20 are the defaults."""
+"""J itself, at one size."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,14 @@ import pytest
 import tensorflow as tf
 from judge import Judge, PlainAdam, PlainLBFGS, Quality, without_dead_channels
 
-from tests.engine.conftest import lively_kernels, picture
+from nstd.engine.targets import resize
+from tests.engine.conftest import Pixels, lively_kernels, picture
+from tests.engine.reference import Array
+
+
+def resized(pixels: Pixels, side: int) -> tf.Tensor:
+    """Return a square picture as the style is seen: at the photograph's long side."""
+    return resize(pixels, side, side)
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +27,32 @@ def test_the_photograph_itself_has_no_content_distance(case: Judge) -> None:
     assert float(terms.content[0]) == pytest.approx(0.0, abs=1e-6)
     assert float(terms.tv[0]) == 0.0
     assert float(terms.total[0]) == pytest.approx(float(terms.style[0]))
+
+
+def test_j_is_content_plus_twenty_times_the_mean_of_the_style_distances(case: Judge) -> None:
+    image = tf.constant(picture(32, 48, 5)[None] / 255.0, tf.float32)
+    got, photograph, painting = (
+        {
+            name: np.asarray(maps[0], np.float64)
+            for name, maps in case.objective.extractor(x).items()
+        }
+        for x in (image, case.start, resized(picture(40, 40, 2), 48))
+    )
+
+    def gram(maps: Array) -> Array:
+        flat = maps.reshape(-1, maps.shape[2])
+        return np.asarray(flat.T @ flat / len(flat))
+
+    def relative(a: Array, b: Array) -> float:
+        return float(((a - b) ** 2).mean() / (b**2).mean())
+
+    content = relative(got["block4_conv2"], photograph["block4_conv2"])
+    style = [
+        relative(gram(got[name]), gram(painting[name]))
+        for name in (f"block{i}_conv1" for i in range(1, 6))
+    ]
+    j = float(case.eager(image)[0][0])
+    assert j == pytest.approx(content + 20.0 * sum(style) / 5.0, rel=1e-3)
 
 
 def test_compiled_and_eager_adam_take_the_same_steps(case: Judge) -> None:
