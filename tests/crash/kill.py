@@ -239,6 +239,7 @@ def campaign(kills: int, seed: int, minutes: float) -> int:
                 words += each.model.words
                 Path(f"kill-house-{seed}-{houses}.log").write_bytes(each.log.read_bytes())
         houses, jobs = houses + 1, jobs + each.number
+        print(f"{counted.count} kills ...", file=sys.stderr, flush=True)  # noqa: T201 - a command
     _tell(counted, houses, jobs, found, words, time.monotonic() - began)
     return 1 if words else 0
 
