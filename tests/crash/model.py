@@ -212,8 +212,9 @@ class Model:
 def _tree(top: Path, suffix: str = "", *, hidden: bool = False) -> dict[str, bytes]:
     found = {}
     for path in sorted(top.rglob("*")):
-        if path.name.startswith(".") and not hidden:
-            continue
+        parts = path.relative_to(top).parts
+        if any(part.startswith(".") for part in parts) and not hidden:
+            continue  # nobody sees it, nor what lies in it
         try:
             if path.is_file() and path.name.endswith(suffix):
                 found[str(path.relative_to(top))] = path.read_bytes()

@@ -76,6 +76,16 @@ def test_a_photograph_that_lies_nowhere_is_lost(model: Model) -> None:
     assert model.found["lost"] == 1
 
 
+def test_what_lies_in_a_hidden_folder_is_not_there_yet(model: Model) -> None:
+    half = model.root / "failed" / ".nstd-0123456789abcdef.tmp" / "error.json"
+    half.parent.mkdir()
+    half.write_text("{")
+    model.check_wreck()
+    assert model.words == []
+    model.check_end()
+    assert model.found["left over"] == 1
+
+
 def test_a_temporary_is_left_over(model: Model) -> None:
     (model.root / "outbox" / ".nstd-0123456789abcdef.tmp").touch()
     model.check_end()
