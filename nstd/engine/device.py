@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nstd.engine.budget import default_budget
 from nstd.engine.params import Precision
 from nstd.errors import ConfigError, DeviceError
 
@@ -102,6 +103,21 @@ def open_device(device: str) -> str:
     if not found:
         raise DeviceError(*_why_not(device, tf.test.is_built_with_cuda(), look()))
     return "/GPU:0"
+
+
+def memory_budget(device: str) -> float:
+    """Return the bytes that painting may take on ``device`` (``/GPU:0``); loads TensorFlow.
+
+    Half of the machine's memory on a CPU, where others live, too; nine tenths of what TensorFlow's
+    allocator may have of a GPU.
+    """
+    from tensorflow.python.client import device_lib  # noqa: PLC0415 - as in open_device
+
+    name = f"/device:{device.strip('/')}"
+    for found in device_lib.list_local_devices():
+        if found.name == name and found.device_type == "GPU" and found.memory_limit:
+            return 0.9 * float(found.memory_limit)
+    return default_budget()
 
 
 def native_precision(device: str, cpuinfo: str = "/proc/cpuinfo") -> Precision:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from nstd.engine import bleed
 from nstd.engine.budget import Footprint, default_budget, plan
-from nstd.engine.device import CPU, native_precision
+from nstd.engine.device import CPU, memory_budget, native_precision
 from nstd.engine.loop import DeviceLoop, TiledLoop
 from nstd.engine.objective import Objective
 from nstd.engine.optimizers import LBFGS, Adam
@@ -74,13 +74,16 @@ class Stylizer:
         self._device = "/CPU:0" if device == CPU else device
         self._on_cpu = "CPU" in self._device
         self._precision = native_precision(CPU if self._on_cpu else self._device)
-        self._budget = float(memory_bytes or default_budget())
+        self._budget = float(memory_bytes or self._default_budget())
         self._clock = clock
         self._kernels = load_kernels(weights.path)
         self._counts = _Counts()
         self._styles = StyleCache(cache_dir, self._counts.count)
         self._backends: OrderedDict[Any, Backend] = OrderedDict()
         self._turns = Turns()
+
+    def _default_budget(self) -> float:
+        return default_budget() if self._on_cpu else memory_budget(self._device)
 
     @property
     def cache_hits(self) -> int:
