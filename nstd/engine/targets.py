@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import zipfile
@@ -26,6 +27,8 @@ LayerMoments = dict[str, Moments]
 
 _KEPT_IN_MEMORY = 64
 """Style sizes; a full-width set of five layers takes 2.4 MB, so at most 150 MB."""
+_KEPT_ON_DISK = 256
+"""The same on disk: at most 600 MB, however many pairs bring a style of their own."""
 
 
 def resize(pixels: Image, height: int, width: int) -> tf.Tensor:
@@ -61,6 +64,9 @@ class StyleCache:
         self._folder = folder
         self._seen = seen
         self._memory: OrderedDict[str, LayerMoments] = OrderedDict()
+        for name in self._files():
+            if name.startswith("."):  # half-written by a process that was killed
+                self._remove(name)
 
     def get(
         self, key: str, layers: Sequence[str], compute: Callable[[], LayerMoments]
@@ -84,6 +90,8 @@ class StyleCache:
         try:
             # numpy leaves a damaged file open, unless the file is ours
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+                with contextlib.suppress(OSError):
+                    os.utime(path)  # the latest read stays longest
                 return {layer: _stored(archive, layer) for layer in layers}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
@@ -103,6 +111,26 @@ class StyleCache:
         except OSError:  # a cache that cannot be written only costs time
             if os.path.exists(temporary):
                 os.unlink(temporary)
+        self._trim()
+
+    def _trim(self) -> None:
+        """Remove from the disk what was not read for longest."""
+        ages = []
+        for name in self._files():
+            with contextlib.suppress(OSError):
+                ages.append((os.stat(os.path.join(str(self._folder), name)).st_mtime_ns, name))
+        for _, name in sorted(ages)[: max(0, len(ages) - _KEPT_ON_DISK)]:
+            self._remove(name)
+
+    def _files(self) -> list[str]:
+        if self._folder is not None:
+            with contextlib.suppress(OSError):
+                return [name for name in os.listdir(self._folder) if name.endswith(".npz")]
+        return []
+
+    def _remove(self, name: str) -> None:
+        with contextlib.suppress(OSError):  # another worker's, gone meanwhile
+            os.unlink(os.path.join(str(self._folder), name))
 
 
 def _stored(archive: Any, layer: str) -> Moments:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -287,3 +288,18 @@ def test_the_oldest_styles_leave_memory() -> None:
     cache.get("69", ["layer"], lambda: one)
     cache.get("0", ["layer"], lambda: one)
     assert looks == [True, False]
+
+
+def test_the_disk_keeps_what_was_read_last_and_nothing_half_written(
+    reader: Counted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets, "_KEPT_ON_DISK", 2)
+    (tmp_path / ".0123.9.npz").write_bytes(b"half")
+    looks: list[bool] = []
+    for turn, name in enumerate("abacab"):  # each in a process of its own: nothing in memory
+        for number, path in enumerate(sorted(tmp_path.iterdir(), key=os.path.getmtime)):
+            os.utime(path, (turn + number, turn + number))
+        cache = StyleCache(str(tmp_path), looks.append)
+        build(reader, StyleImage(ONE, sha256=name), cache=cache)
+    assert looks == [False, False, True, False, True, False]
+    assert len(list(tmp_path.iterdir())) == 2
