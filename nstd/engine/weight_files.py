@@ -108,7 +108,10 @@ def _card(archive: Any) -> dict[str, Any]:
 
 
 def _npz_pair(archive: Any, name: str) -> tuple[Any, Any]:
-    return archive[f"{name}/kernel"], archive[f"{name}/bias"]
+    kernel, scale = archive[f"{name}/kernel"], f"{name}/scale"
+    if scale in archive:  # 8 bits a weight, and what one unit of an output channel is worth
+        kernel = kernel * archive[scale]
+    return kernel, archive[f"{name}/bias"]
 
 
 def _check_chain(path: str, archive: Any) -> None:

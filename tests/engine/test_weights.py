@@ -345,6 +345,19 @@ def test_own_features_may_have_other_widths(tmp_path: Path) -> None:
     assert weights.read(found)["block5_conv4"][0].dtype == np.float32
 
 
+def test_kernels_in_8_bits_are_worth_their_channels_scale(tmp_path: Path) -> None:
+    path = npz(tmp_path / "mine.npz")
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    kernel = np.arange(-54, 54, dtype=np.int8).reshape(3, 3, 3, 4)
+    scale = np.array([1, 0.5, 0.25, 2], np.float32)
+    arrays |= {"block1_conv1/kernel": kernel, "block1_conv1/scale": scale}
+    np.savez(path, **arrays)
+    read = weights.read(weights.find(str(path)))["block1_conv1"][0]
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, kernel.astype(np.float64) * scale)
+
+
 def test_layer_that_does_not_follow_its_forerunner_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="Layer block3_conv1"):
         weights.find(str(npz(tmp_path / "skew.npz", skew="block3_conv1")))
