@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ MIN_SIZE, MAX_SIZE = 32, 8192
 MAX_ITERATIONS = 20_000
 MAX_WEIGHT = 1e9
 
+CONTENT_LAYERS: LayerWeights = (("block4_conv2", 1.0),)
 STYLE_LAYERS = ("block1_conv1", "block2_conv1", "block3_conv1", "block4_conv1", "block5_conv1")
 
 
@@ -42,7 +44,7 @@ class StyleParams:
     tv_weight: float = 20.0
     range_weight: float = 30.0
     """Weight of the mean squared distance to [0, 1]; only where the objective clips."""
-    content_layers: LayerWeights = (("block4_conv2", 1.0),)
+    content_layers: LayerWeights = CONTENT_LAYERS
     style_layers: LayerWeights = ()
     """Explicit layer weights; empty: ``style_strength`` decides."""
     style_strength: float = 0.0
@@ -108,6 +110,25 @@ class StyleParams:
             height, width = known["squeeze"]
             known["squeeze"] = (int(height), int(width))
         return cls(**known)
+
+
+def suited(params: StyleParams, use: Mapping[str, Any]) -> StyleParams:
+    """Return ``params`` as a features' card asks for: content layers, what tv and strength mean.
+
+    What works with VGG19 trained on photographs need not with other features. The settings keep
+    their meaning: ``tv_weight`` is multiplied, and ``style_strength`` starts from the card's and
+    still ends at 1. Formulas of the paper, and layers that were chosen, stay as they are.
+    """
+    if not use or params.normalization != "relative" or params.content_layers != CONTENT_LAYERS:
+        return params
+    layers = tuple((str(layer), float(weight)) for layer, weight in use["content_layers"])
+    least = float(use["style_strength"])
+    return dataclasses.replace(
+        params,
+        content_layers=layers,
+        tv_weight=params.tv_weight * float(use["tv_share"]),
+        style_strength=least + (1.0 - least) * params.style_strength,
+    )
 
 
 _TUTORIAL = StyleParams(

@@ -17,7 +17,7 @@ from nstd.engine.device import CPU, memory_budget, native_precision
 from nstd.engine.loop import DeviceLoop, TiledLoop
 from nstd.engine.objective import Objective
 from nstd.engine.optimizers import LBFGS, Adam
-from nstd.engine.params import StyleParams
+from nstd.engine.params import StyleParams, suited
 from nstd.engine.progress import Checkpoint, Image, Listener, Result, StyleImage
 from nstd.engine.pyramid import PyramidLevel, pyramid
 from nstd.engine.run import Backend, Run
@@ -25,6 +25,7 @@ from nstd.engine.targets import StyleCache, TargetMaker
 from nstd.engine.tiling import TiledObjective
 from nstd.engine.turns import Seat, Turns
 from nstd.engine.vgg import LAYERS, FeatureExtractor, load_kernels
+from nstd.engine.weights import card
 from nstd.errors import MemoryExhaustedError
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Stylizer:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._weights = weights
+        self._use = card(weights).get("use", {})
         self._device = "/CPU:0" if device == CPU else device
         self._on_cpu = "CPU" in self._device
         self._precision = native_precision(CPU if self._on_cpu else self._device)
@@ -97,7 +99,7 @@ class Stylizer:
 
     def pixels_together(self) -> int:
         """Return how many pixels all pictures of a batch may have in the memory there is."""
-        params = StyleParams()
+        params = suited(StyleParams(), self._use)
         return self._footprint(params).pixels_together(params.history, self._budget)
 
     def facts(self) -> dict[str, Any]:
@@ -127,7 +129,7 @@ class Stylizer:
         Raises CancelledError between steps, DivergedError when every roll back failed, and
         MemoryExhaustedError when the device has no memory for it.
         """
-        params = replace(params, precision=self._resolved(params))
+        params = replace(suited(params, self._use), precision=self._resolved(params))
         height, width = content.shape[:2]
         edge = bleed.width_of(height, width, params)
         wide = bleed.extend(content, edge)

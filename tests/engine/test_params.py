@@ -57,3 +57,36 @@ def test_layers_named_with_weights_replace_the_strength() -> None:
 def test_parameters_cannot_be_changed_in_place() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         params.preset("tiny").size = 99  # type: ignore[misc]
+
+
+USE = {
+    "content_layers": [["block2_conv2", 2.0], ["block3_conv4", 1.0]],
+    "tv_share": 0.25,
+    "style_strength": 0.5,
+}
+
+
+def test_features_choose_the_content_layers_and_what_tv_and_strength_mean() -> None:
+    asked = dataclasses.replace(params.preset("standard"), tv_weight=8.0, style_strength=0.5)
+    suited = params.suited(asked, USE)
+    assert suited == dataclasses.replace(
+        asked,
+        content_layers=(("block2_conv2", 2.0), ("block3_conv4", 1.0)),
+        tv_weight=2.0,
+        style_strength=0.75,
+    )
+    assert params.suited(dataclasses.replace(asked, style_strength=1.0), USE).style_strength == 1.0
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("tutorial")])
+def test_features_leave_a_tutorial_as_it_is(name: str) -> None:
+    assert params.suited(params.preset(name), USE) == params.preset(name)
+
+
+def test_features_leave_layers_that_were_chosen() -> None:
+    chosen = StyleParams(content_layers=(("block3_conv1", 1.0),))
+    assert params.suited(chosen, USE) == chosen
+
+
+def test_features_without_a_wish_are_used_as_vgg19_is() -> None:
+    assert params.suited(StyleParams(), {}) == StyleParams()
