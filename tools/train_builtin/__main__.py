@@ -7,6 +7,7 @@ import os
 import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads spin while TensorFlow's work
 
 from tools.train_builtin import cache, train  # TensorFlow reads the line above
 
@@ -22,15 +23,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=cache.Plan.seed)
     parser.add_argument("--scenes", type=int, default=cache.Plan.scenes)
     parser.add_argument("--steps", type=int, default=train.Settings.steps)
-    parser.add_argument("--pooling", choices=["max", "avg"], default=train.Settings.pooling)
-    parser.add_argument("--peak", type=float, default=train.Settings.peak)
+    parser.add_argument("--replays", type=int, default=train.Settings.replays)
+    parser.add_argument("--disturbance", type=float, default=train.Settings.disturbance)
+    parser.add_argument("--precision", choices=["bfloat16", "float32"],
+                        default=train.Settings.precision,
+                        help="float32 where the processor has no bfloat16 units")  # fmt: skip
     parser.add_argument("--workers", type=int, default=2, help="processes that draw")
     parser.add_argument("--limit", type=int, help="stop (resumably) after that many steps")
     chosen = parser.parse_args()
     train.threads(2)
     plan = cache.Plan(seed=chosen.seed, scenes=chosen.scenes)
     images = cache.load(chosen.data, plan, chosen.workers)
-    settings = train.Settings(steps=chosen.steps, pooling=chosen.pooling, peak=chosen.peak)
+    settings = train.Settings(
+        steps=chosen.steps,
+        replays=chosen.replays,
+        disturbance=chosen.disturbance,
+        precision=chosen.precision,
+    )
     training = train.Training(images, plan, settings, chosen.run)
     done = training.run(chosen.limit, lambda line: print(line, flush=True))
     print(f"{done} steps; {chosen.out} sha256 {training.export(chosen.out)}")

@@ -1,4 +1,8 @@
-"""Crops for one training step, the same for the same seed and step on every machine."""
+"""What one training step sees, the same for the same seed and step on every machine.
+
+The host picks images and windows; the crops themselves are cut on the device (``cut``), because one
+Python thread that cuts them cannot keep up with a network this small.
+"""
 
 from __future__ import annotations
 
@@ -6,40 +10,41 @@ import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from PIL import Image
+import tensorflow as tf
 
 from tools.train_builtin.cache import Images, Plan
 from tools.train_builtin.noise import Array, Rng
 
-CROP = 64
+CROP = 96
+"""Pixels; a place of block4_conv2 sees 76 of them, a place of block5_conv1 132 (if there were)."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's crops: textures first, then scenes; RGB in [0, 1], float32."""
+    """One step's images, whole, and the windows to cut from them."""
 
-    pictures: Array  # (textures + scenes, CROP, CROP, 3)
-    classes: Array  # (textures,) int32
-    clean: Array  # (scenes, CROP, CROP, 3)
-    maps: Array  # (scenes, CROP, CROP, 3): thing, depth, edge as 0..255
-    media: Array  # (scenes,) int32
-
-
-def window(rng: Rng, size: int) -> tuple[int, int, int]:
-    """Return top, left and side of a crop: a third to nearly all of the image."""
-    side = int(rng.integers(min(size, 48), min(size, 116) + 1))
-    top, left = rng.integers(0, size - side + 1, 2).tolist()
-    return top, left, side
+    textures: Array  # (T, size, size, 3) uint8
+    painted: Array  # (S, size, size, 3) uint8
+    clean: Array  # (S, size, size, 3) uint8
+    maps: Array  # (S, size, size, 3) uint8: thing, depth, edge
+    classes: Array  # (T,) int32
+    painters: Array  # (S,) int32
+    windows: Array  # (T + S, 4) float32: top, left, bottom, right as shares; left > right: mirrored
+    gain: Array  # (T + S, 1, 1, 3) float32
+    offset: Array  # (T + S, 1, 1, 1) float32
+    seed: Array  # (2,) int32, of the noise
 
 
-def crop(image: Array, at: tuple[int, int, int], *, exact: bool = False) -> Array:
-    """Cut (CROP, CROP, 3) uint8 out of an image; ``exact`` takes pixels instead of mixing them."""
-    top, left, side = at
-    how = Image.Resampling.NEAREST if exact else Image.Resampling.BILINEAR
-    piece = Image.fromarray(np.ascontiguousarray(image[top : top + side, left : left + side]))
-    return np.asarray(piece.resize((CROP, CROP), how))
+def windows(rng: Rng, count: int, size: int) -> Array:
+    """Return (count, 4) windows of 2/3 to 3/2 of a crop, half of them mirrored."""
+    side = rng.uniform(min(1.0, CROP / 1.5 / size), min(1.0, CROP * 1.5 / size), count)
+    top, left = rng.random((2, count)) * (1 - side)
+    right, mirrored = left + side, rng.random(count) < 0.5
+    ends = np.where(mirrored, right, left), np.where(mirrored, left, right)
+    return np.stack([top, ends[0], top + side, ends[1]], -1).astype(np.float32)
 
 
 def light(rng: Rng, count: int) -> tuple[Array, Array]:
@@ -49,40 +54,74 @@ def light(rng: Rng, count: int) -> tuple[Array, Array]:
     """
     gain = np.exp(0.15 * rng.standard_normal((count, 1, 1, 1)))
     tint = np.exp(0.05 * rng.standard_normal((count, 1, 1, 3)))
-    return gain * tint, 0.04 * rng.standard_normal((count, 1, 1, 1))
+    offset = 0.04 * rng.standard_normal((count, 1, 1, 1))
+    return (gain * tint).astype(np.float32), offset.astype(np.float32)
 
 
 def batch(images: Images, plan: Plan, step: int, textures: int, scenes: int) -> Batch:
-    """Return the crops of ``step``."""
+    """Return the images and windows of ``step``."""
     rng = np.random.default_rng([plan.seed, 4, step])
-    picks = rng.integers(plan.textures, size=textures)
-    pictures = [crop(images.textures[i], window(rng, plan.size)) for i in picks]
-    chosen = rng.integers(plan.scenes, size=scenes)
-    clean, maps = [], []
-    for index in chosen:
-        at, flip = window(rng, plan.size), slice(None, None, -1 if rng.random() < 0.5 else 1)
-        pictures.append(crop(images.painted[index], at)[:, flip])
-        clean.append(crop(images.clean[index], at)[:, flip])
-        maps.append(crop(images.maps[index], at, exact=True)[:, flip])
+    picks = np.sort(rng.integers(plan.textures, size=textures))
+    chosen = np.sort(rng.integers(plan.scenes, size=scenes))
     gain, offset = light(rng, textures + scenes)
-    shape = (scenes, CROP, CROP, 3)
-    whole = np.clip(np.stack(pictures) / 255 * gain + offset, 0, 1)
-    target = np.array(clean).reshape(shape) / 255 * gain[textures:] + offset[textures:]
     return Batch(
-        whole.astype(np.float32),
-        (picks // plan.exemplars).astype(np.int32),
-        np.clip(target, 0, 1).astype(np.float32),
-        np.array(maps, np.float32).reshape(shape),
-        np.asarray(images.media)[chosen].astype(np.int32),
+        textures=np.asarray(images.textures[picks]),
+        painted=np.asarray(images.painted[chosen]),
+        clean=np.asarray(images.clean[chosen]),
+        maps=np.asarray(images.maps[chosen]),
+        classes=(picks // plan.exemplars).astype(np.int32),
+        painters=np.asarray(images.painters[chosen]).astype(np.int32),
+        windows=windows(rng, textures + scenes, plan.size),
+        gain=gain,
+        offset=offset,
+        seed=np.array([plan.seed, step], np.int32),
     )
 
 
+def cut(parts: dict[str, Any], noise: Any = None) -> dict[str, Any]:
+    """Return the crops (CROP, CROP, 3) of a batch's parts, in [0, 1].
+
+    ``pictures``: the textures, then the scenes as painted, then the same windows of the clean
+    scenes; ``maps``: those of the scenes; ``classes`` and ``painters`` as they came.
+    """
+    count = parts["classes"].shape[0]
+    at, gain, offset = parts["windows"], parts["gain"], parts["offset"]
+    pictures = tf.concat(
+        [
+            _crop(parts["textures"], at[:count]) * gain[:count] + offset[:count],
+            _crop(parts["painted"], at[count:]) * gain[count:] + offset[count:],
+            _crop(parts["clean"], at[count:]) * gain[count:] + offset[count:],
+        ],
+        0,
+    )
+    if noise is not None:
+        grain = tf.random.stateless_normal(tf.shape(pictures), parts["seed"] + [1, 0])
+        amount = tf.random.stateless_uniform((pictures.shape[0], 1, 1, 1), parts["seed"] + [2, 0])
+        pictures += noise * amount * grain
+    return {
+        "pictures": tf.clip_by_value(pictures, 0.0, 1.0),
+        "maps": _crop(parts["maps"], at[count:], "nearest") * 255.0,
+        "classes": parts["classes"],
+        "painters": parts["painters"],
+    }
+
+
+def _crop(images: Any, at: Any, how: str = "bilinear") -> Any:
+    which = tf.range(tf.shape(images)[0])
+    return tf.image.crop_and_resize(images, at, which, (CROP, CROP), how) / 255.0
+
+
+def as_parts(made: Batch) -> dict[str, Any]:
+    """Return a ``Batch`` as the mapping that a compiled step takes."""
+    return {name: np.asarray(value) for name, value in vars(made).items()}
+
+
 def ahead(images: Images, plan: Plan, steps: range, textures: int, scenes: int) -> Iterator[Batch]:
-    """Yield the batches of ``steps``, cut by one thread while the last one is being learned."""
+    """Yield the batches of ``steps``, read by one thread while the last one is being learned."""
     ready: queue.Queue[Batch] = queue.Queue(4)
     done = threading.Event()
 
-    def cut() -> None:
+    def read() -> None:
         for step in steps:
             made = batch(images, plan, step, textures, scenes)
             while not done.is_set():
@@ -94,7 +133,7 @@ def ahead(images: Images, plan: Plan, steps: range, textures: int, scenes: int) 
             if done.is_set():
                 return
 
-    thread = threading.Thread(target=cut, daemon=True)
+    thread = threading.Thread(target=read, daemon=True)
     thread.start()
     try:
         for _ in steps:

@@ -20,10 +20,11 @@ class Plan:
     """What is drawn: everything follows from these numbers."""
 
     seed: int = 0
-    size: int = 128
-    classes: int = 480
+    size: int = 192
+    classes: int = 840
     exemplars: int = 6
-    scenes: int = 1800
+    scenes: int = 1600
+    painters: int = 300
 
     @property
     def textures(self) -> int:
@@ -39,7 +40,7 @@ class Images:
     painted: Array  # (scenes, size, size, 3) uint8: the scene in some medium
     clean: Array  # (scenes, size, size, 3) uint8: the scene as a photograph
     maps: Array  # (scenes, size, size, 3) uint8: thing, depth, edge
-    media: Array  # (scenes,) uint8: which medium
+    painters: Array  # (scenes,) int32: by whom
 
 
 def draw_texture(job: tuple[Plan, int]) -> Array:
@@ -50,9 +51,9 @@ def draw_texture(job: tuple[Plan, int]) -> Array:
 
 
 def draw_scene(job: tuple[Plan, int]) -> tuple[Array, Array, Array, int]:
-    """Return scene number ``job[1]``: painted, clean, maps, medium."""
+    """Return scene number ``job[1]``: painted, clean, maps, painter."""
     plan, index = job
-    return scenes.scene(plan.seed, index, plan.size)
+    return scenes.scene(plan.seed, index, plan.size, plan.painters)
 
 
 def load(folder: str, plan: Plan, workers: int = 1) -> Images:
@@ -68,7 +69,7 @@ def load(folder: str, plan: Plan, workers: int = 1) -> Images:
 
 def opened_images(folder: str) -> Images:
     """Map the drawn images of ``folder`` into memory."""
-    names = ("textures", "painted", "clean", "maps", "media")
+    names = ("textures", "painted", "clean", "maps", "painters")
     return Images(*[np.load(os.path.join(folder, f"{n}.npy"), mmap_mode="r") for n in names])
 
 
@@ -83,9 +84,9 @@ def drawn(mark: str, wanted: str) -> bool:
 def draw_all(folder: str, plan: Plan, workers: int) -> None:
     """Draw every image of ``plan`` into .npy files, with ``workers`` processes (0: in this one)."""
 
-    def opened(name: str, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    def opened(name: str, shape: tuple[int, ...], kind: Any = np.uint8) -> np.memmap[Any, Any]:
         path = os.path.join(folder, f"{name}.npy")
-        return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        return np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
 
     def drawn_by(draw: Any, count: int) -> Iterator[Any]:
         jobs = [(plan, index) for index in range(count)]
@@ -102,8 +103,8 @@ def draw_all(folder: str, plan: Plan, workers: int) -> None:
     painted, clean, maps = (
         opened(name, (plan.scenes, *shape)) for name in ("painted", "clean", "maps")
     )
-    media = opened("media", (plan.scenes,))
+    hands = opened("painters", (plan.scenes,), np.int32)
     for index, drawn_scene in enumerate(drawn_by(draw_scene, plan.scenes)):
-        painted[index], clean[index], maps[index], media[index] = drawn_scene
-    for array in (store, painted, clean, maps, media):
+        painted[index], clean[index], maps[index], hands[index] = drawn_scene
+    for array in (store, painted, clean, maps, hands):
         array.flush()

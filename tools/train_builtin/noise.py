@@ -11,6 +11,8 @@ from PIL import Image, ImageFilter
 Array = NDArray[Any]
 Rng = np.random.Generator
 
+NATURAL_HUES = (0.05, 0.08, 0.11, 0.14, 0.28, 0.56, 0.6, 0.64)
+
 
 def as_float(values: Any) -> Array:
     """Return the values as float32."""
@@ -45,11 +47,14 @@ def palette(rng: Rng, count: int | np.integer[Any]) -> Array:
     """Return (count, 3) colours in [0, 1] that belong together: one or two hues, spread in light.
 
     Paintings and photographs keep to few hues; uniform RGB would make every image a fairground.
+    Half of the palettes start from a hue of earth, skin, leaves or sky, the others from any.
     """
     hue = rng.random()
+    if rng.random() < 0.5:
+        hue = rng.choice(NATURAL_HUES) + 0.02 * rng.standard_normal()
     second = hue + rng.choice([0.0, 0.08, 0.33, 0.5]) + 0.05 * rng.standard_normal()
     hues = np.where(rng.random(count) < 0.6, hue, second) + 0.03 * rng.standard_normal(count)
-    saturation = np.clip(rng.uniform(0.05, 0.95) + 0.2 * rng.standard_normal(count), 0, 1)
+    saturation = np.clip(rng.uniform(0.2, 0.97) ** 2 + 0.2 * rng.standard_normal(count), 0, 1)
     value = np.sort(rng.uniform(0.05, 1.0, count)) if rng.random() < 0.7 else rng.random(count)
     return hsv(hues, saturation, value)
 

@@ -1,8 +1,8 @@
 """Procedural scenes: things in front of things, with maps of what stands where, in many media.
 
 A scene is painted from back to front; each thing covers what lies behind it. The same scene can
-then be repainted (strokes, pen and wash, flat colours, dots), while its maps stay: so a network
-that names the things must look through the medium, and one that names the medium, at it.
+then be repainted by a painter (``media.py``), while its maps stay: so a network that names the
+things must look through the paint, and one that names the painter, at it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tools.train_builtin.media import MEDIA, paint
+from tools.train_builtin.media import paint, painter, recoloured
 from tools.train_builtin.noise import (
     Array,
     Rng,
@@ -68,17 +68,18 @@ class Place:
     seed: int  # of the textures
 
 
-def scene(seed: int, index: int, size: int) -> tuple[Array, Array, Array, int]:
-    """Return scene ``index``: painted, clean and maps (size, size, 3) uint8, and the medium."""
+def scene(seed: int, index: int, size: int, painters: int) -> tuple[Array, Array, Array, int]:
+    """Return scene ``index``: painted, clean and maps (size, size, 3) uint8, and the painter."""
     rng = np.random.default_rng([seed, 3, index])
     canvas = compose(rng, seed, size)
-    clean = np.clip(canvas.image, 0, 1)
-    medium = int(rng.integers(len(MEDIA)))
+    number = index % painters
+    hand = painter(seed, number)
+    clean = recoloured(hand, np.clip(canvas.image, 0, 1))
     edge = np.zeros((size, size), bool)
     edge[:-1] |= canvas.part[:-1] != canvas.part[1:]
     edge[:, :-1] |= canvas.part[:, :-1] != canvas.part[:, 1:]
     maps = np.stack([canvas.thing, np.clip(canvas.near, 0, 1) * 255, edge * 255], -1)
-    return to_bytes(paint(rng, clean, medium)), to_bytes(clean), maps.astype(np.uint8), medium
+    return to_bytes(paint(rng, clean, hand)), to_bytes(clean), maps.astype(np.uint8), number
 
 
 def compose(rng: Rng, seed: int, size: int) -> Canvas:

@@ -229,6 +229,19 @@ def threads(rule: Rng) -> Recipe:
     return draw
 
 
+def patchwork(rule: Rng) -> Recipe:
+    """Lichen on stone, paint over paint, figure and ground: one recipe over another."""
+    over, under = (recipe_of(rule, int(rule.integers(len(FAMILIES) - 1))) for _ in range(2))
+    power, cut, soft = rule.uniform(1.2, 2.6), rule.uniform(-0.6, 0.6), rule.choice([3.0, 30.0])
+
+    def draw(rng: Rng, size: int) -> Array:
+        field = np.clip(soft * (spectrum(rng, size, power) - cut), -30, 30)
+        share = (1 / (1 + np.exp(-field)))[..., None]
+        return as_float(share * over(rng, size) + (1 - share) * under(rng, size))
+
+    return draw
+
+
 FAMILIES: tuple[Callable[[Rng], Recipe], ...] = (
     shaped_noise,
     contours,
@@ -242,13 +255,19 @@ FAMILIES: tuple[Callable[[Rng], Recipe], ...] = (
     masonry,
     threads,
     strokes,  # twice: what painters do is what we must tell apart best
+    patchwork,  # the last: it is made of the others
 )
+
+
+def recipe_of(rule: Rng, family: int) -> Recipe:
+    """Return a recipe of one family, its rule from ``rule``."""
+    return FAMILIES[family](rule)
 
 
 def recipe(seed: int, number: int) -> Recipe:
     """Return the recipe of class ``number``: its family goes round, its rule is its own."""
     rule = np.random.default_rng([seed, 1, number])
-    return FAMILIES[number % len(FAMILIES)](rule)
+    return recipe_of(rule, number % len(FAMILIES))
 
 
 def texture(seed: int, number: int, exemplar: int, size: int) -> Array:

@@ -11,24 +11,28 @@ import numpy as np
 import tensorflow as tf
 
 from tools.train_builtin import batches, cache, layout, tasks
-from tools.train_builtin.network import Features, whitened
+from tools.train_builtin.network import COLOURS, Features, Kernels, whitened
 
 
 @dataclass(frozen=True)
 class Settings:
     """How the features are trained: everything follows from these numbers and the plan."""
 
-    steps: int = 1350
+    steps: int = 1300
     textures: int = 24
     scenes: int = 12
+    replays: int = 2  # updates from one batch; each after the first sees it disturbed
+    disturbance: float = 4 / 255
+    noise: float = 0.04
+    softened: int = 400  # steps after which disturbance and noise are half as strong
     peak: float = 2e-3
     warmup: int = 100
     cooldown: float = 0.22
     decay: float = 0.02
     pooling: str = "max"
-    whitening: float = 1.0
+    precision: str = "bfloat16"
     widths: tuple[int, ...] = layout.WIDTHS
-    measured: int = 96  # textures, and half as many scenes, that fit the start
+    measured: int = 72  # textures, and as many scenes, that fit the start and the folding
     patches: int = 30_000
     checkpoint_s: float = 90.0
 
@@ -44,7 +48,7 @@ class Rate(tf.keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[
 
     def __call__(self, step: Any) -> Any:
         """Return the learning rate of ``step``."""
-        chosen, step = self.settings, tf.cast(step, tf.float32)
+        chosen, step = self.settings, tf.cast(step, tf.float32) / self.settings.replays
         rising = (step + 1) / chosen.warmup
         falling = (chosen.steps - step) / (chosen.cooldown * chosen.steps)
         return chosen.peak * tf.clip_by_value(tf.minimum(rising, falling), 0.0, 1.0)
@@ -63,9 +67,9 @@ class Training:
         self.images, self.plan, self.settings = images, plan, settings
         tf.keras.utils.set_random_seed(plan.seed)
         begun = tf.train.latest_checkpoint(folder) is not None
-        start = layout.random_weights(0, settings.widths) if begun else self.fitted()
+        start = self.blank() if begun else self.fitted()
         self.features = Features(start, settings.pooling)
-        self.heads = tasks.Heads(plan.classes, settings.widths)
+        self.heads = tasks.Heads(plan.classes, plan.painters, settings.widths)
         self.optimizer = tf.keras.optimizers.AdamW(
             Rate(settings), weight_decay=settings.decay, beta_2=0.98, global_clipnorm=5.0
         )
@@ -74,6 +78,7 @@ class Training:
             *self.heads.trainable_variables,
         ]
         self.optimizer.build(self.variables)
+        self.kind = tf.as_dtype(settings.precision)
         self.done = tf.Variable(0, dtype=tf.int64, trainable=False)
         state = tf.train.Checkpoint(
             features=self.features, heads=self.heads, optimizer=self.optimizer, done=self.done
@@ -82,28 +87,57 @@ class Training:
         state.restore(self.saver.latest_checkpoint)
         self.step = tf.function(self.one_step, autograph=False)
 
-    def fitted(self) -> layout.Weights:
-        """Return the weights to start from, fitted to some of the images."""
-        chosen, count = self.settings, self.settings.measured
-        first = batches.batch(self.images, self.plan, 10**6, count, count // 2)
+    def blank(self) -> Kernels:
+        """Return kernels of the right shapes, for a checkpoint to fill."""
+        shapes = layout.layers(self.settings.widths)
+        return {n: np.zeros((3, 3, i, o - COLOURS), np.float32) for n, i, o in shapes}
+
+    def sample(self, number: int) -> Any:
+        """Return crops that measure the network: textures, and scenes painted and clean."""
+        count = self.settings.measured
+        made = batches.batch(self.images, self.plan, number, count, count // 2)
+        return batches.cut(batches.as_parts(made))["pictures"]
+
+    def fitted(self) -> Kernels:
+        """Return the kernels to start from, fitted to some of the images."""
+        chosen = self.settings
         return whitened(
-            first.pictures,
+            self.sample(10**6),
             np.random.default_rng([self.plan.seed, 5]),
             chosen.pooling,
-            power=chosen.whitening,
             patches=chosen.patches,
             widths=chosen.widths,
         )
 
     def one_step(self, parts: dict[str, Any]) -> dict[str, Any]:
-        """Learn from one batch; return the losses by task."""
-        with tf.GradientTape() as tape:
-            found, _ = self.features(parts["pictures"])
-            parted = tasks.losses(self.heads, found, parts)
-            total = tf.add_n([value for name, value in parted.items() if name != "accuracy"])
-        slopes = tape.gradient(total, self.variables)
-        self.optimizer.apply_gradients(zip(slopes, self.variables, strict=True))
-        return {"total": total, **parted}
+        """Learn from one batch, again and again; return the last losses by task.
+
+        From the second time on the batch is disturbed the way that confuses the features most:
+        each backward pass gives, besides the parameters' gradient, the picture's for nothing
+        (Shafahi et al. 2019, "Adversarial training for free"). Features that cannot be fooled by
+        a trace of noise cannot be satisfied with it either: to change what they see, the painter
+        has to paint.
+        """
+        chosen = self.settings
+        late = self.optimizer.iterations >= chosen.softened * chosen.replays
+        share = tf.where(late, 0.5, 1.0)
+        crops = batches.cut(parts, chosen.noise * share)
+        reach = chosen.disturbance * share
+        pictures = crops["pictures"]
+        moved = tf.random.stateless_uniform(tf.shape(pictures), parts["seed"], -reach, reach)
+        parted: dict[str, Any] = {}
+        for _ in range(chosen.replays):
+            seen = tf.clip_by_value(pictures + moved, 0.0, 1.0)
+            with tf.GradientTape() as tape:
+                tape.watch(seen)
+                found, _ = self.features(seen, self.kind)
+                parted = tasks.losses(self.heads, found, crops)
+                total = tf.add_n([v for name, v in parted.items() if name != "accuracy"])
+            slopes, up = tape.gradient(total, (self.variables, seen))
+            self.optimizer.apply_gradients(zip(slopes, self.variables, strict=True))
+            moved = tf.clip_by_value(moved + 1.25 * reach * tf.sign(up), -reach, reach)
+            parted = {"total": total, **parted}
+        return parted
 
     def run(self, limit: int | None = None, say: Any = print) -> int:
         """Train to the end (or for ``limit`` steps more); return the steps done so far."""
@@ -115,7 +149,7 @@ class Training:
             for step, batch in enumerate(
                 batches.ahead(self.images, self.plan, range(first, last), *sizes), first + 1
             ):
-                parted = self.step(tasks.as_parts(batch))
+                parted = self.step(batches.as_parts(batch))
                 self.done.assign(step)
                 if step % 50 == 0 or step == last:
                     pace = (time.monotonic() - began) / (step - first)
@@ -130,9 +164,7 @@ class Training:
 
     def weights(self) -> layout.Weights:
         """Return the trained convolutions, normalisation folded in."""
-        count = self.settings.measured
-        last = batches.batch(self.images, self.plan, 10**6 + 1, count, count)
-        return self.features.folded(last.pictures)
+        return self.features.folded(self.sample(10**6 + 1))
 
     def export(self, path: str) -> str:
         """Write the file of the features; return its sha256."""
@@ -140,6 +172,7 @@ class Training:
             "name": "nstd built-in features",
             "learned_from": "images generated by tools/train_builtin, and nothing else",
             "pooling": self.settings.pooling,
+            "use": layout.USE,
             "trained_to": "block5_conv4",
             "plan": asdict(self.plan),
             "training": {**asdict(self.settings), "steps_done": int(self.done.numpy())},
