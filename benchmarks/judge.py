@@ -35,6 +35,7 @@ J = StyleParams(
     style_layers=tuple((name, 1.0) for name in STYLE_LAYERS),
     statistic="gram",
     edge="zero",
+    bleed=0.0,  # trimmed, a picture has other borders than the ones that it was painted with
     pyramid_min=MAX_SIZE,
 )
 """J itself, at one size."""
