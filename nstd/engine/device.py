@@ -123,8 +123,8 @@ def memory_budget(device: str) -> float:
 def native_precision(device: str, cpuinfo: str = "/proc/cpuinfo") -> Precision:
     """Return what convolutions run best in on ``device``, told without loading anything.
 
-    bfloat16 on processors with matrix units for it (AMX), where a step takes a quarter of the time
-    (measured); elsewhere float32, which TensorFlow runs as TF32 on GPUs that have it.
+    bfloat16 on processors with matrix units for it (AMX), where a step takes two fifths of the
+    time (measured); elsewhere float32, which TensorFlow runs as TF32 on GPUs that have it.
     """
     if device != CPU:
         return "float32"

@@ -49,7 +49,7 @@ def moment_sums(features: tf.Tensor, share: tf.Tensor | None = None) -> Moments:
         def back(mean: tf.Tensor, gram: tf.Tensor) -> tf.Tensor:
             # w (f (U + Uᵀ) + u): one product, in the features' own precision
             both = tf.cast(gram + tf.linalg.matrix_transpose(gram), maps.dtype)
-            slope = _add_row(tf.matmul(flat, both), tf.cast(mean, maps.dtype))
+            slope = tf.matmul(flat, both) + tf.cast(mean, maps.dtype)[:, None]
             if share is not None:
                 slope *= tf.cast(share, maps.dtype)
             return tf.reshape(slope, shape)
@@ -62,11 +62,6 @@ def moment_sums(features: tf.Tensor, share: tf.Tensor | None = None) -> Moments:
         return Moments(mean, tf.matmul(weighted, wide, transpose_a=True)), back
 
     return Moments(*summed(features))
-
-
-def _add_row(flat: tf.Tensor, row: tf.Tensor) -> tf.Tensor:
-    """Return flat (B, n, C) plus each image's row (B, C); broadcasting takes four times as long."""
-    return tf.nn.bias_add(flat, row[0]) if row.shape[0] == 1 else flat + row[:, None]
 
 
 def moments(features: tf.Tensor, share: tf.Tensor | None = None) -> Moments:
