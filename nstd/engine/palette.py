@@ -1,8 +1,7 @@
 """The photograph in the style's colours: what the optimization starts from.
 
-One linear map moves mean and covariance of the photograph's colours onto the style's, as in
-Gatys, Bethge and Hertzmann, "Preserving Color in Neural Artistic Style Transfer" (2016), section
-3.1, the other way round. A start in the right palette spares the steps that would carry every
+One linear map (``colour_map``) moves mean and covariance of the photograph's colours onto the
+style's. A start in the right palette spares the steps that would carry every
 pixel there: the same steps end nearer to the photograph's lines, and calmer (measured).
 """
 
@@ -13,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from nstd.colour_map import Spread, colour_map
 from nstd.engine.progress import Image, StyleImage
 
 Array = NDArray[np.float64]
@@ -22,8 +22,6 @@ _ENOUGH = 65_536
 """Pixels that tell a picture's colours; larger ones are read in steps."""
 _PLAIN = 2e-3
 """Total variance below which a style has no colours to give (about 3 % of the range)."""
-_FLOOR = 1e-4
-"""Added to each variance (values in [0, 1]), so that a grey picture can be inverted."""
 
 
 def recoloured(
@@ -42,12 +40,11 @@ def recoloured(
 
 def _matched(content: Pixels, styles: Sequence[StyleImage]) -> Pixels:
     flat = content.reshape(-1, 3).astype(np.float64)
-    mean, covariance = _moments([(1.0, flat)])
-    aim, spread = _moments([(style.weight, _sample(style.pixels)) for style in styles])
-    if np.trace(spread) < _PLAIN:
+    aim = _spread([(style.weight, _sample(style.pixels)) for style in styles])
+    if np.trace(aim.covariance) < _PLAIN:
         return content
-    matrix = _root(spread) @ np.linalg.inv(_root(covariance))
-    moved = (flat - mean) @ matrix.T + aim
+    matrix, offset = colour_map(_spread([(1.0, flat)]), aim)
+    moved = flat @ matrix.T + offset
     return np.clip(moved, 0.0, 1.0).astype(np.float32).reshape(content.shape)
 
 
@@ -57,18 +54,12 @@ def _sample(pixels: Image) -> Array:
     return pixels[::step, ::step].reshape(-1, 3) / 255.0
 
 
-def _moments(parts: Sequence[tuple[float, Array]]) -> tuple[Array, Array]:
-    """Return mean (3,) and covariance (3, 3) of colours that are mixed by weight."""
+def _spread(parts: Sequence[tuple[float, Array]]) -> Spread:
+    """Return how colours are spread that are mixed by weight."""
     total = sum(weight for weight, _ in parts)
     mean = sum(weight / total * colours.mean(0) for weight, colours in parts)
     covariance = sum(
         weight / total * (colours - mean).T @ (colours - mean) / len(colours)
         for weight, colours in parts
     )
-    return np.asarray(mean), covariance + _FLOOR * np.eye(3)
-
-
-def _root(covariance: Array) -> Array:
-    values, vectors = np.linalg.eigh(covariance)
-    root: Array = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
-    return root
+    return Spread(np.asarray(mean), np.asarray(covariance))

@@ -7,17 +7,13 @@ Arrays are (H, W, 3) uint8 sRGB; the work is done in rows, so that memory stays 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from nstd.colour_map import Spread, colour_map
 from nstd.photo.resize import Pixels, resize
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """Weights of R'G'B' in Rec. 601 luma, which the paper's YIQ space uses."""
 _ROWS = 256
-_LEAST_VARIANCE = 1e-4
-"""Added to each colour variance (values in [0,1]), so that grey pictures can be inverted."""
-
-Matrix = npt.NDArray[np.float64]
 
 
 def with_luminance_of(content: Pixels, painted: Pixels) -> Pixels:
@@ -55,10 +51,7 @@ def match_colours(style: Pixels, content: Pixels) -> Pixels:
     covariance of the style's colours onto the content's. Grey pictures and single colours are
     allowed: each variance has a floor.
     """
-    style_mean, style_covariance = _moments(style)
-    content_mean, content_covariance = _moments(content)
-    matrix = _root(content_covariance) @ np.linalg.inv(_root(style_covariance))
-    offset = content_mean - matrix @ style_mean
+    matrix, offset = colour_map(_spread(style), _spread(content))
     result = np.empty_like(style)
     for top in range(0, style.shape[0], _ROWS):
         rows = slice(top, top + _ROWS)
@@ -67,8 +60,8 @@ def match_colours(style: Pixels, content: Pixels) -> Pixels:
     return result
 
 
-def _moments(pixels: Pixels) -> tuple[Matrix, Matrix]:
-    """Mean (3,) and covariance (3, 3) of the colours, as values in [0, 1]."""
+def _spread(pixels: Pixels) -> Spread:
+    """Return how the colours are spread, as values in [0, 1]."""
     count = pixels.shape[0] * pixels.shape[1]
     total = np.zeros(3)
     for top in range(0, pixels.shape[0], _ROWS):
@@ -79,10 +72,4 @@ def _moments(pixels: Pixels) -> tuple[Matrix, Matrix]:
         # Centred before squaring: the difference of two large sums would lose grey pictures.
         rows = pixels[top : top + _ROWS].reshape(-1, 3).astype(np.float64) / 255.0 - mean
         products += rows.T @ rows
-    return mean, products / count + _LEAST_VARIANCE * np.eye(3)
-
-
-def _root(covariance: Matrix) -> Matrix:
-    values, vectors = np.linalg.eigh(covariance)
-    root: Matrix = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
-    return root
+    return Spread(mean, products / count)
