@@ -131,6 +131,12 @@ def suited(params: StyleParams, use: Mapping[str, Any]) -> StyleParams:
     )
 
 
+def adapted(asked: StyleParams, used: StyleParams) -> dict[str, Any]:
+    """Return what ran with another value than was asked for: by the features, by what fits here."""
+    before = asked.to_dict()
+    return {name: value for name, value in used.to_dict().items() if value != before[name]}
+
+
 _TUTORIAL = StyleParams(
     preset="tutorial-keras",
     iterations=1000,

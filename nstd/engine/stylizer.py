@@ -17,7 +17,7 @@ from nstd.engine.device import CPU, memory_budget, native_precision
 from nstd.engine.loop import DeviceLoop, TiledLoop
 from nstd.engine.objective import Objective
 from nstd.engine.optimizers import LBFGS, Adam
-from nstd.engine.params import StyleParams, suited
+from nstd.engine.params import StyleParams, adapted, suited
 from nstd.engine.progress import Checkpoint, Image, Listener, Result, StyleImage
 from nstd.engine.pyramid import PyramidLevel, pyramid
 from nstd.engine.run import Backend, Run
@@ -129,6 +129,7 @@ class Stylizer:
         Raises CancelledError between steps, DivergedError when every roll back failed, and
         MemoryExhaustedError when the device has no memory for it.
         """
+        asked = params
         params = replace(suited(params, self._use), precision=self._resolved(params))
         height, width = content.shape[:2]
         edge = bleed.width_of(height, width, params)
@@ -145,6 +146,8 @@ class Stylizer:
                     )
                     run.notes.extend(notes)
                     result = run.paint(resume if not smaller else None)
+                    changes = adapted(asked, run.params)
+                    result = replace(result, plan={**result.plan, "adapted": changes})
                     return bleed.trimmed(result, edge, painted=painted)
             except tf.errors.ResourceExhaustedError:
                 notes.append("Memory ran out; began anew with smaller tiles.")

@@ -90,3 +90,10 @@ def test_features_leave_layers_that_were_chosen() -> None:
 
 def test_features_without_a_wish_are_used_as_vgg19_is() -> None:
     assert params.suited(StyleParams(), {}) == StyleParams()
+
+
+def test_what_ran_otherwise_than_asked_is_named_and_nothing_else() -> None:
+    asked = StyleParams(tv_weight=10.0, precision="auto")
+    used = dataclasses.replace(asked, tv_weight=1.0, precision="bfloat16")
+    assert params.adapted(asked, used) == {"tv_weight": 1.0, "precision": "bfloat16"}
+    assert params.adapted(asked, asked) == {}

@@ -179,6 +179,20 @@ def test_nothing_is_painted_where_the_mask_is_zero(
     np.testing.assert_array_equal(result.pixels, content)
 
 
+def test_the_plan_tells_every_parameter_that_was_not_as_asked(
+    builtin: Weights, content: Pixels, style: Pixels
+) -> None:
+    asked = dataclasses.replace(preset("tiny"), iterations=1, pyramid_min=48)
+    painter = Stylizer(builtin)
+    result = painter.stylize(content, [StyleImage(style)], asked, listener=Listener())
+    used = dataclasses.replace(asked, **result.plan["adapted"])
+    assert used.precision == painter.facts()["precision"]
+    assert (used.content_layers, used.tv_weight) != (asked.content_layers, asked.tv_weight)
+    again = painter.stylize(content, [StyleImage(style)], used, listener=Listener())
+    np.testing.assert_array_equal(again.pixels, result.pixels)
+    assert again.plan["adapted"] == {}
+
+
 def test_the_ends_of_the_style_strength_give_other_pictures(
     paint: Callable[..., Result], content: Pixels, style: Pixels
 ) -> None:
