@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Self
 
@@ -119,7 +120,7 @@ def test_folder_that_cannot_be_made_is_named(tmp_path: Path, console: Console) -
 def test_without_a_root_a_folder_is_made_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     folder = demo._folder(None)
     assert folder.parent == tmp_path
     assert os.access(folder, os.W_OK)

@@ -55,14 +55,14 @@ def create() -> None:
         subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
         return
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", VENV], check=True)
-    outer = [sys.executable, "-m", "pip", "--python", VENV / "bin" / "python"]
+    outer = [sys.executable, "-m", "pip", "--python", str(VENV / "bin" / "python")]
     subprocess.run([*outer, "install", "--quiet", "pip"], check=True)
 
 
 def install() -> None:
     """Install nstd (editable), what it needs, and the development tools."""
-    pip = [VENV / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install"]
-    subprocess.run([*pip, "--quiet", "--editable", ROOT, *requirements()], check=True)
+    pip = [str(VENV / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install"]
+    subprocess.run([*pip, "--quiet", "--editable", str(ROOT), *requirements()], check=True)
 
 
 def main() -> int:

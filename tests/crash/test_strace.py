@@ -31,7 +31,7 @@ def house() -> Iterator[House]:
     """Return a house with its state on a real file system."""
     with tempfile.TemporaryDirectory(prefix="nstd-traced-") as folder:
         root = Path(folder) / "root"
-        yield House(root, root / "state", {}, copies=False)
+        yield House(root, root / "state", {}, copies=False, batch=1)
 
 
 def run(house: House, strace: str, calls: str, number: int) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -95,7 +97,7 @@ def test_replicated_borders_are_those_of_an_edge_padding(size: tuple[int, int, i
     np.testing.assert_allclose(gradient, wanted, atol=1e-5)
 
 
-def rounded(values: reference.Array) -> reference.Array:
+def rounded(values: Any) -> reference.Array:
     """Return float64 values as bfloat16 keeps them."""
     kept: reference.Array = tf.cast(tf.cast(values, tf.bfloat16), tf.float64).numpy()
     return kept

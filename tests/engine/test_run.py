@@ -215,8 +215,9 @@ def test_a_checkpoint_stays_as_it_is_while_the_run_goes_on(paint: Callable[..., 
         TWO_LEVELS, checkpoint=lambda checkpoint: seen.append((checkpoint, checkpoint.to_bytes()))
     )
     for checkpoint, data in seen:
-        assert checkpoint.facts == Checkpoint.from_bytes(data).facts | {
-            "history": checkpoint.facts["history"]  # tuples, which JSON turns into lists
+        assert checkpoint.facts == {
+            **Checkpoint.from_bytes(data).facts,
+            "history": checkpoint.facts["history"],  # tuples, which JSON turns into lists
         }
 
 

@@ -134,7 +134,7 @@ def test_each_of_many_photographs_is_painted_exactly_once(
     outbox = root / "outbox" / STYLE
     pictures = {path.stem for path in outbox.glob("*.jpg")}
     assert pictures == set(digests)
-    painted = collections.Counter()
+    painted: collections.Counter[str] = collections.Counter()
     for path in outbox.glob("*.json"):
         content = json.loads(path.read_text())["inputs"][0]
         assert digests[path.stem] == content["sha256"]

@@ -86,6 +86,7 @@ class PretendedWorkers:
         return True
 
     def workers(self) -> list[WorkerState]:
+        held: list[tuple[str, ...]]
         held = [(job_id,) for job_id in self.tasks] if self.slots > 1 else [tuple(self.tasks)]
         held += [()] * self.slots
         return [

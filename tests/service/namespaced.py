@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from tests.service.kit import picture, until
 from tests.service.process import Process
@@ -29,7 +30,7 @@ def scene(play: Callable[[Path], None]) -> Callable[[Path], None]:
 
 
 @contextmanager
-def running(root: Path, **settings: dict[str, object]) -> Iterator[Process]:
+def running(root: Path, **settings: dict[str, Any]) -> Iterator[Process]:
     """Start a daemon that is ended however the scene ends."""
     daemon = Process(root, **{"outbox": {"free_space_floor_bytes": 0}, **settings})
     daemon.start()

@@ -242,8 +242,7 @@ def test_systemd_is_told_what_goes_on(daemon: Process, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(DEADLINE_S)
-        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
-        daemon.start(**environment)
+        daemon.start(NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="400000")
         said = ""
         while "WATCHDOG=1" not in said:
             said += manager.recv(4096).decode() + "\n"

@@ -180,7 +180,7 @@ def test_an_inbox_of_a_sync_tool_is_not_touched(
     written: list[int] = []
     real = doctor_folders._write
 
-    def spy(folder: int, name: str) -> str | None:
+    def spy(folder: int, name: str) -> int | None:
         written.append(os.fstat(folder).st_ino)
         return real(folder, name)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from nstd.jobs.inputs import InboxFile
+from nstd.photo.completeness import completeness
 from nstd.service import inbox as module
 from nstd.service import lease, places, settling, walk
 from nstd.service.inbox import Inbox, Limits, Scan
@@ -208,7 +209,7 @@ def test_an_unexpected_error_in_one_file_does_not_stop_the_others(
     for name in ("a.jpg", "b.jpg"):
         (folder / name).write_bytes(jpeg)
     inbox.scan(0.0)
-    real = settling.completeness
+    real = completeness
 
     def explode(fd: int, size: int, name: str) -> object:
         if name == "a.jpg":
@@ -445,7 +446,7 @@ def test_any_name_is_carried_unchanged(inbox: Inbox, folder: Path, name: bytes) 
 
 
 @pytest.fixture
-def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
+def broken(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     bad: set[str] = set()
     real = walk.open_folder
 

@@ -76,7 +76,7 @@ def leftovers(job: Task) -> list[str]:
 
 def main(folder: Path, code: int | None) -> dict[str, Any]:
     """Strike every call in turn until a run passes untouched."""
-    decode_child.decode_limited = decode_here
+    decode_child.decode_limited = decode_here  # type: ignore[assignment]
     keeper.MAX_SHARE = float("inf")  # a checkpoint at every step
     calm = run(make_task(folder, "calm"))
     assert isinstance(calm, JobFinished)

@@ -68,8 +68,8 @@ class Recorder:
 def request(folder: Path, params: StyleParams = PARAMS, **changes: Any) -> PaintRequest:
     content = Source(str(picture(folder / "beach.png", 1)), "content")
     style = Source(str(picture(folder / "waves.png", 2)), "style")
-    values = {"content": content, "styles": (style,), "output": OutputSpec()} | changes
-    return PaintRequest(params=params, **values)
+    values: dict[str, Any] = {"content": content, "styles": (style,), "output": OutputSpec()}
+    return PaintRequest(params=params, **(values | changes))
 
 
 def painted(folder: Path, params: StyleParams = PARAMS, **changes: Any) -> Recorder:
