@@ -30,21 +30,21 @@ class Common(NamedTuple):
     best: tf.Tensor  # (B, H, W, 3), the image with the lowest loss so far
     best_loss: tf.Tensor  # (B,)
     first_loss: tf.Tensor  # (B,), of the level; infinite before its first step
-    average: tf.Tensor  # (B, H, W, 3), moving average of the iterates, not yet bias-corrected
+    average: tf.Tensor  # (B, H, W, 3), of the iterates, not bias-corrected; (B, 0, 0, 3): none
     step: tf.Tensor  # (B,) int32, within the level
     scale: tf.Tensor  # (B,) step length factor; the guard halves it
     healthy: tf.Tensor  # (B,) bool
 
 
-def start(image: tf.Tensor, scale: float = 1.0, step: int = 0) -> Common:
-    """Return the state of a level that begins at ``image``."""
+def start(image: tf.Tensor, scale: float = 1.0, step: int = 0, *, averaged: bool = True) -> Common:
+    """Return the state of a level that begins at ``image``; ``averaged``: it averages iterates."""
     batch = tf.shape(image)[0]
     return Common(
         image=image,
         best=image,
         best_loss=tf.fill((batch,), float("inf")),
         first_loss=tf.fill((batch,), float("inf")),
-        average=tf.zeros_like(image),
+        average=tf.zeros_like(image if averaged else image[:, :0, :0]),
         step=tf.fill((batch,), step),
         scale=tf.fill((batch,), scale),
         healthy=tf.fill((batch,), value=True),

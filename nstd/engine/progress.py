@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,29 +63,58 @@ class Checkpoint:
     """Hash of inputs, parameters, weights and tile plan: another job's checkpoint is refused."""
     facts: Mapping[str, Any]
     arrays: Mapping[str, NDArray[Any]] = field(repr=False)
+    """Read from the file one by one, each time they are asked for: together they may be GBs."""
 
-    def to_bytes(self) -> bytes:
-        """Serialize as an uncompressed .npz that holds no pickles."""
+    def write(self, file: io.RawIOBase | BinaryIO) -> None:
+        """Write an uncompressed .npz that holds no pickles, piece by piece."""
         head = json.dumps({"job_hash": self.job_hash, "facts": self.facts}).encode()
-        buffer = io.BytesIO()
-        arrays = {f"array.{name}": value for name, value in self.arrays.items()}
-        np.savez(buffer, allow_pickle=False, head=np.frombuffer(head, np.uint8), **arrays)
-        return buffer.getvalue()
+        arrays = {f"{_ARRAY}{name}": value for name, value in self.arrays.items()}
+        np.savez(file, allow_pickle=False, head=np.frombuffer(head, np.uint8), **arrays)
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Checkpoint:
-        """Read ``to_bytes``' output; InputError when it is damaged."""
+    def read(cls, file: str | BinaryIO) -> Checkpoint:
+        """Read what ``write`` wrote; InputError when it is damaged, OSError when it is not there.
+
+        Every array is looked at once, for its checksum.
+        """
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-                head = json.loads(archive["head"].tobytes())
-                arrays = {
-                    name.removeprefix("array."): archive[name]
-                    for name in archive.files
-                    if name.startswith("array.")
-                }
+            archive = zipfile.ZipFile(file)  # closed when the last array's owner is gone
+            arrays = _Arrays(archive)
+            head = json.loads(_array(archive, "head").tobytes())
+            for name in arrays:
+                arrays[name]
             return cls(head["job_hash"], head["facts"], arrays)
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
             raise InputError("The checkpoint is damaged.", "The job starts anew.") from error
+
+
+_ARRAY = "array."
+
+
+class _Arrays(Mapping[str, "NDArray[Any]"]):
+    """The arrays of a checkpoint's file, by their names in the run."""
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._archive = archive
+        members = (name.removesuffix(".npy") for name in archive.namelist())
+        self._names = [name.removeprefix(_ARRAY) for name in members if name.startswith(_ARRAY)]
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return _array(self._archive, _ARRAY + name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    with archive.open(f"{name}.npy") as member:
+        found: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
+        if member.read(1):  # the checksum is compared at the end
+            raise zipfile.BadZipFile(name)
+    return found
 
 
 @dataclass(frozen=True)

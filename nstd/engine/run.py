@@ -89,7 +89,10 @@ class Run:
     def _fresh(self) -> tuple[Common, Memory]:
         level = self.levels[0]
         image = self._first_image(level)
-        return start(image), self.optimizer.init(image)
+        return self._start(image), self.optimizer.init(image)
+
+    def _start(self, image: tf.Tensor, scale: float = 1.0, step: int = 0) -> Common:
+        return start(image, scale, step, averaged=bool(self.params.average))
 
     def _first_image(self, level: PyramidLevel) -> tf.Tensor:
         size = (level.height, level.width)
@@ -117,7 +120,7 @@ class Run:
         image = grow(self._outcome(common))
         memory = self.optimizer.carry(memory, grow, after.pixels / before.pixels)
         self.level_losses = []
-        return start(image, _one(common.scale)), memory
+        return self._start(image, _one(common.scale)), memory
 
     def _outcome(self, common: Common) -> tf.Tensor:
         """Return the image that a level hands on: the last, the best or the averaged one."""
@@ -198,9 +201,10 @@ class Run:
         self.notes.append(f"Step {step}: the loss ran away; rolled back and halved the step.")
         best = tf.where(tf.math.is_finite(common.best), common.best, tf.zeros_like(common.best))
         taken = len(self.level_losses)
-        average = best * (1.0 - self.params.average**taken)  # as if it had been there all along
-        fresh = start(best, _one(common.scale) / 2.0, taken)
-        return fresh._replace(average=average), self.optimizer.init(best)
+        fresh = self._start(best, _one(common.scale) / 2.0, taken)
+        if self.params.average:  # as if it had been there all along
+            fresh = fresh._replace(average=best * (1.0 - self.params.average**taken))
+        return fresh, self.optimizer.init(best)
 
     # --- telling -----------------------------------------------------------------------------
 
@@ -279,13 +283,11 @@ class Run:
         self.pixel_steps = int(facts["pixel_steps"])
         self.seat.largest = max(self.seat.largest, int(facts.get("batch", 1)))
         # checkpoints of earlier versions hold scalars where there is one value an image now
-        arrays = {name: np.atleast_1d(value) for name, value in checkpoint.arrays.items()}
-        common = Common(*(tf.constant(arrays[f"common.{name}"]) for name in Common._fields))
-        memory = {
-            name.removeprefix("memory."): tf.constant(value)
-            for name, value in arrays.items()
-            if name.startswith("memory.")
+        held = {
+            name: tf.constant(np.atleast_1d(value)) for name, value in checkpoint.arrays.items()
         }
+        common = Common(*(held.pop(f"common.{name}") for name in Common._fields))
+        memory = {name.removeprefix("memory."): value for name, value in held.items()}
         return common, memory
 
     # --- the end -----------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import errno
 import hashlib
+import io
 import os
 import re
 import secrets
@@ -29,6 +30,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 CHUNK = 1 << 20
+Content = bytes | Callable[[io.RawIOBase], None]
+"""Of a file: its bytes, or what writes them."""
 TEMPORARY = re.compile(r"\.nstd-[0-9a-f]{16}\.tmp")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _NO_RENAMEAT2 = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -129,11 +132,38 @@ def sync_folder(folder: str | int) -> None:
         call("fsync", os.fsync, descriptor)
 
 
-def write_all(descriptor: int, data: bytes | memoryview) -> None:
+def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
     """Write every byte, however often the kernel takes only a part."""
     rest = memoryview(data)
     while rest:
         rest = rest[call("write", os.write, descriptor, rest) :]
+
+
+class _Sink(io.RawIOBase):
+    """A file to write only: small pieces are gathered, large ones go through as they are.
+
+    Not io.BufferedWriter, which writes once more when it is closed after an error.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor, self._gathered = descriptor, bytearray()
+
+    def write(self, data: bytes | bytearray | memoryview, /) -> int:  # type: ignore[override]
+        """Take all of ``data``."""
+        piece = memoryview(data).cast("B")
+        if len(self._gathered) + len(piece) > CHUNK:
+            self.finish()
+        if len(piece) > CHUNK:
+            write_all(self._descriptor, piece)
+        else:
+            self._gathered += piece
+        return len(piece)
+
+    def finish(self) -> None:
+        """Write what is still gathered."""
+        write_all(self._descriptor, self._gathered)
+        self._gathered = bytearray()
 
 
 def create(folder: int, name: str, mode: int = 0o666) -> int:
@@ -142,11 +172,16 @@ def create(folder: int, name: str, mode: int = 0o666) -> int:
     return call("open", os.open, name, flags, mode, dir_fd=folder)
 
 
-def write_new(folder: int, name: str, data: bytes, mode: int = 0o666) -> None:
+def write_new(folder: int, name: str, data: Content, mode: int = 0o666) -> None:
     """Write a new file and fsync it, without the folder: for folders that are not visible yet."""
     descriptor = create(folder, name, mode)
     try:
-        write_all(descriptor, data)
+        if isinstance(data, bytes):
+            write_all(descriptor, data)
+        else:
+            sink = _Sink(descriptor)
+            data(sink)
+            sink.finish()
         call("fsync", os.fsync, descriptor)
     finally:
         os.close(descriptor)
@@ -183,7 +218,7 @@ def _temporary(folder: int) -> Iterator[str]:
 
 
 def write_atomic(
-    folder: str | int, name: str, data: bytes, *, replace: bool, mode: int = 0o666
+    folder: str | int, name: str, data: Content, *, replace: bool, mode: int = 0o666
 ) -> None:
     """Publish ``data`` as ``name``, durably; FileExistsError when it is there and must stay.
 

@@ -43,8 +43,7 @@ class Keeper:
     def load(self, job_hash: str) -> Checkpoint | None:
         """Return the checkpoint of this very job, or None with a note when it is another's."""
         try:
-            with open(os.path.join(self._job_dir, CHECKPOINT), "rb") as file:
-                checkpoint = Checkpoint.from_bytes(file.read())
+            checkpoint = Checkpoint.read(os.path.join(self._job_dir, CHECKPOINT))
         except FileNotFoundError:
             return None
         except (OSError, InputError):
@@ -62,7 +61,7 @@ class Keeper:
             return
         try:
             publish.write_atomic(
-                self._job_dir, CHECKPOINT, checkpoint.to_bytes(), replace=True, mode=0o600
+                self._job_dir, CHECKPOINT, checkpoint.write, replace=True, mode=0o600
             )
         except StorageError as error:
             self._complain(f"No checkpoint could be written: {error.message}")

@@ -10,6 +10,7 @@ import pytest
 
 from nstd.engine.progress import Checkpoint, Losses
 from nstd.errors import InputError
+from tests.checkpoints import packed, unpacked
 
 
 def checkpoint() -> Checkpoint:
@@ -24,7 +25,7 @@ def checkpoint() -> Checkpoint:
 
 def test_a_checkpoint_comes_back_bit_for_bit() -> None:
     before = checkpoint()
-    after = Checkpoint.from_bytes(before.to_bytes())
+    after = unpacked(packed(before))
     assert (after.job_hash, after.facts) == (before.job_hash, before.facts)
     assert after.arrays.keys() == before.arrays.keys()
     for name, value in before.arrays.items():
@@ -34,18 +35,18 @@ def test_a_checkpoint_comes_back_bit_for_bit() -> None:
 
 
 def test_a_damaged_checkpoint_is_refused_at_every_length() -> None:
-    data = checkpoint().to_bytes()
+    data = packed(checkpoint())
     for length in (0, 1, 10, len(data) // 3, len(data) // 2, len(data) - 1):
         with pytest.raises(InputError, match="checkpoint is damaged"):
-            Checkpoint.from_bytes(data[:length])
+            unpacked(data[:length])
 
 
 def test_a_flipped_byte_in_an_array_is_noticed() -> None:
-    data = bytearray(checkpoint().to_bytes())
+    data = bytearray(packed(checkpoint()))
     image = data.index(b"NUMPY", data.index(b"common.image"))
     data[image + 150] ^= 0x40
     with pytest.raises(InputError, match="checkpoint is damaged"):
-        Checkpoint.from_bytes(bytes(data))
+        unpacked(bytes(data))
 
 
 def test_pickles_are_never_read() -> None:
@@ -54,7 +55,7 @@ def test_pickles_are_never_read() -> None:
     pickled = {"array.x": np.array([{"a": 1}], object)}
     np.savez(buffer, allow_pickle=True, head=head, **pickled)
     with pytest.raises(InputError, match="checkpoint is damaged"):
-        Checkpoint.from_bytes(buffer.getvalue())
+        unpacked(buffer.getvalue())
 
 
 def test_an_archive_without_a_head_is_refused() -> None:
@@ -62,7 +63,7 @@ def test_an_archive_without_a_head_is_refused() -> None:
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("other", b"")
     with pytest.raises(InputError, match="checkpoint is damaged"):
-        Checkpoint.from_bytes(buffer.getvalue())
+        unpacked(buffer.getvalue())
 
 
 def test_losses_have_their_four_names() -> None:

@@ -18,6 +18,7 @@ from nstd.engine.progress import Checkpoint, Listener, Result, StepReport, Style
 from nstd.engine.stylizer import Stylizer
 from nstd.engine.weights import Weights
 from nstd.errors import CancelledError, DivergedError
+from tests.checkpoints import packed, unpacked
 from tests.engine.conftest import Pixels
 
 pytestmark = pytest.mark.usefixtures("_cpu")
@@ -189,13 +190,13 @@ def test_a_run_resumed_at_any_checkpoint_ends_with_the_same_bytes(
 ) -> None:
     seen: list[bytes] = []
     whole = paint(
-        params, checkpoint=lambda checkpoint: seen.append(checkpoint.to_bytes()), checkpoint_s=0.0
+        params, checkpoint=lambda checkpoint: seen.append(packed(checkpoint)), checkpoint_s=0.0
     )
     assert len(seen) == params.iterations
     fresh = Stylizer(builtin, clock=Clock())
     last_of_first = whole.plan["levels"][0]["steps"] - 1
     for data in (*seen[1::3], seen[last_of_first], seen[-1]):
-        same(paint(params, fresh, resume=Checkpoint.from_bytes(data)), whole)
+        same(paint(params, fresh, resume=unpacked(data)), whole)
 
 
 def test_a_checkpoint_with_one_value_for_all_images_goes_on(paint: Callable[..., Result]) -> None:
@@ -206,17 +207,15 @@ def test_a_checkpoint_with_one_value_for_all_images_goes_on(paint: Callable[...,
         name: value[0] if name in scalars else value for name, value in seen[2].arrays.items()
     }
     earlier = dataclasses.replace(seen[2], arrays=arrays)
-    same(paint(ADAM, resume=Checkpoint.from_bytes(earlier.to_bytes())), whole)
+    same(paint(ADAM, resume=unpacked(packed(earlier))), whole)
 
 
 def test_a_checkpoint_stays_as_it_is_while_the_run_goes_on(paint: Callable[..., Result]) -> None:
     seen: list[tuple[Checkpoint, bytes]] = []
-    paint(
-        TWO_LEVELS, checkpoint=lambda checkpoint: seen.append((checkpoint, checkpoint.to_bytes()))
-    )
+    paint(TWO_LEVELS, checkpoint=lambda checkpoint: seen.append((checkpoint, packed(checkpoint))))
     for checkpoint, data in seen:
         assert checkpoint.facts == {
-            **Checkpoint.from_bytes(data).facts,
+            **unpacked(data).facts,
             "history": checkpoint.facts["history"],  # tuples, which JSON turns into lists
         }
 

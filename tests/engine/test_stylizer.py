@@ -21,6 +21,7 @@ from nstd.engine.run import Run
 from nstd.engine.stylizer import Stylizer
 from nstd.engine.weights import Weights
 from nstd.errors import MemoryExhaustedError, WeightsError
+from tests.checkpoints import packed, unpacked
 from tests.engine.conftest import Pixels, picture
 
 pytestmark = pytest.mark.usefixtures("_cpu")
@@ -83,14 +84,14 @@ def test_the_whole_network_goes_on_from_a_checkpoint_bit_for_bit(
 ) -> None:
     seen: list[bytes] = []
     whole = paint(
-        content, StyleImage(style), checkpoint=lambda checkpoint: seen.append(checkpoint.to_bytes())
+        content, StyleImage(style), checkpoint=lambda checkpoint: seen.append(packed(checkpoint))
     )
     again = stylizer.stylize(
         content,
         [StyleImage(style)],
         TINY,
         listener=Listener(),
-        resume=Checkpoint.from_bytes(seen[0]),
+        resume=unpacked(seen[0]),
     )
     np.testing.assert_array_equal(again.pixels, whole.pixels)
     assert list(again.history) == list(whole.history)

@@ -66,7 +66,7 @@ def torn(job: Task, whole: str) -> list[str]:
     if report.exists() and "picture" not in json.loads(report.read_text()):
         found.append("report")
     if checkpoint.exists():
-        Checkpoint.from_bytes(checkpoint.read_bytes())
+        Checkpoint.read(str(checkpoint))
     return found
 
 

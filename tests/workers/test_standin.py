@@ -9,6 +9,7 @@ from nstd.engine.params import PRESETS
 from nstd.engine.progress import Checkpoint, Listener, Result, StepReport, StyleImage
 from nstd.errors import CancelledError, DeviceError, DivergedError, InputError, WeightsError
 from nstd.workers.standin import Faults, Standin
+from tests.checkpoints import packed, unpacked
 
 PARAMS = PRESETS["tiny"]
 CONTENT = np.random.default_rng(1).integers(0, 256, (32, 48, 3), dtype=np.uint8)
@@ -47,7 +48,7 @@ def test_a_resumed_run_gives_the_identical_picture(stop_at: int) -> None:
     )
     with pytest.raises(CancelledError):
         stylize(listener)
-    whole = Checkpoint.from_bytes(kept[-1].to_bytes())
+    whole = unpacked(packed(kept[-1]))
     assert np.array_equal(stylize(resume=whole).pixels, stylize().pixels)
 
 
