@@ -77,10 +77,15 @@ def resolve(setting: str | Sequence[str], machine: Machine | None = None) -> lis
 
 
 def environment(device: str, environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the variables that show a worker its own device and no other."""
+    """Return the variables that show a worker its own device and no other.
+
+    On a CPU one thread starts the operations (and as many as there are cores run them): each
+    starting thread keeps kernels of its own, up to a thousand, for every size of picture.
+    """
     environ = os.environ if environ is None else environ
     if device == CPU:
-        return {"CUDA_VISIBLE_DEVICES": "-1"}
+        threads = environ.get("TF_NUM_INTEROP_THREADS", "1")
+        return {"CUDA_VISIBLE_DEVICES": "-1", "TF_NUM_INTEROP_THREADS": threads}
     index = int(device.partition(":")[2])
     visible = _visible(environ.get("CUDA_VISIBLE_DEVICES", ""))
     return {

@@ -30,7 +30,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 CHUNK = 1 << 20
-Content = bytes | Callable[[io.RawIOBase], None]
+Content = bytes | Callable[[io.RawIOBase], object]
 """Of a file: its bytes, or what writes them."""
 TEMPORARY = re.compile(r"\.nstd-[0-9a-f]{16}\.tmp")
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}

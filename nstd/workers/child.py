@@ -197,6 +197,7 @@ def _serve(
         error = task.run_task(
             order.job, painter, settings.paint, post=post, control=order.control, decoder=decoder
         )
+        system.give_back_memory()
         mailbox.done(order, _last_words(error))
 
     def work_beside_others(order: Order) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -31,6 +32,16 @@ def offer_to_oom_killer() -> None:
             file.write(str(OOM_SCORE))
     except OSError:  # a container may mount /proc read-only; the default score is good enough
         pass
+
+
+def give_back_memory() -> None:
+    """Return what malloc keeps of freed memory to the system.
+
+    TensorFlow's kernels are built anew for every size of picture, in many small pieces that come
+    and go: without this a worker that sees a new size with each job grows by some of the holes.
+    """
+    with contextlib.suppress(AttributeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def rss_bytes(pid: int) -> int:

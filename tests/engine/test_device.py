@@ -127,7 +127,10 @@ def test_gpus_left_visible_are_renumbered_as_cuda_does(tmp_path: Path) -> None:
 
 
 def test_worker_sees_its_own_device_alone() -> None:
-    assert device.environment("cpu", {}) == {"CUDA_VISIBLE_DEVICES": "-1"}
+    one = {"CUDA_VISIBLE_DEVICES": "-1", "TF_NUM_INTEROP_THREADS": "1"}
+    assert device.environment("cpu", {}) == one
+    asked = {"TF_NUM_INTEROP_THREADS": "4"}
+    assert device.environment("cpu", asked) == one | asked
     assert device.environment("gpu:1", {})["CUDA_VISIBLE_DEVICES"] == "1"
     assert device.environment("gpu:1", {})["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 

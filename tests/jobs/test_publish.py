@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -56,6 +57,32 @@ def test_a_published_file_holds_the_data_and_leaves_nothing_beside_it(tmp_path: 
     publish.write_atomic(str(tmp_path), "beach.json", b"{}", replace=False)
     assert os.listdir(tmp_path) == ["beach.json"]
     assert (tmp_path / "beach.json").read_bytes() == b"{}"
+
+
+def test_pieces_small_and_large_are_published_in_their_order(tmp_path: Path) -> None:
+    pieces = [b"a" * size for size in (0, 3, publish.CHUNK - 4, 1, 2, publish.CHUNK + 7, 5)]
+    pieces = [piece.replace(b"a", bytes([i])) for i, piece in enumerate(pieces)]
+
+    def write(file: io.RawIOBase) -> None:
+        for piece in pieces:
+            assert file.write(piece) == len(piece)
+
+    heard = fail_at(10**6, errno.EIO)
+    publish.write_atomic(str(tmp_path), "checkpoint.npz", write, replace=True)
+    assert (tmp_path / "checkpoint.npz").read_bytes() == b"".join(pieces)
+    assert heard.count("write") == 4  # what was gathered, twice, the large one, and the rest
+
+
+def test_a_disk_that_fills_among_the_pieces_leaves_nothing(tmp_path: Path) -> None:
+    fail_at(4, errno.ENOSPC)  # open, open, write, write
+    with pytest.raises(NoSpaceError):
+        publish.write_atomic(
+            str(tmp_path),
+            "checkpoint.npz",
+            lambda file: [file.write(bytes(publish.CHUNK)) for _ in range(4)],
+            replace=True,
+        )
+    assert os.listdir(tmp_path) == []
 
 
 def test_an_existing_file_is_never_replaced_unless_told(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -16,6 +17,21 @@ def test_memory_of_a_process_is_told_in_bytes() -> None:
 
 def test_a_process_that_has_ended_has_no_memory() -> None:
     assert system.rss_bytes(2**22 + 1) == 0
+
+
+def test_freed_memory_goes_back_to_the_system() -> None:
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    pieces = [libc.malloc(2**16) for _ in range(2000)]
+    for piece in pieces:
+        ctypes.memset(piece, 1, 2**16)
+    for piece in pieces[:-1]:  # the last one keeps the top of the heap where it is
+        libc.free(piece)
+    before = system.rss_bytes(os.getpid())
+    system.give_back_memory()
+    after = system.rss_bytes(os.getpid())
+    libc.free(pieces[-1])
+    assert before - after > 100 * 2**20
 
 
 def test_kills_for_memory_are_counted_from_the_kernels_files(
