@@ -51,8 +51,8 @@ class Stage:
     def tiles(self, height: int, width: int, pixels: int) -> Iterator[Tile]:
         """Cut the stage's input of (height, width) positions into tiles, row by row."""
         side = self.tile_side(pixels)
-        for rows in _spans(height, side, self.halo):
-            for columns in _spans(width, side, self.halo):
+        for rows in _spans(height, side, self.halo, self.grid):
+            for columns in _spans(width, side, self.halo, self.grid):
                 yield Tile(rows, columns)
 
 
@@ -80,10 +80,18 @@ class Span:
     read_stop: int
 
 
-def _spans(length: int, side: int, halo: int) -> list[Span]:
-    """Cut an axis into tiles of ``side`` positions; a short rest joins the last one."""
-    edges = [i * side for i in range(max(1, length // side))] + [length]
-    return [Span(a, b, max(0, a - halo), min(length, b + halo)) for a, b in pairwise(edges)]
+def _spans(length: int, side: int, halo: int, grid: int) -> list[Span]:
+    """Cut an axis into tiles of about the same length, ``side`` positions at most, on the grid.
+
+    All read equally much, at the borders further in: for each size of what it reads the library
+    builds and keeps kernels, some MB a convolution.
+    """
+    cells = max(1, length // grid)  # positions beyond the last whole cell join it
+    each = -(-cells // -(-cells * grid // side))
+    edges = [*(cell * grid for cell in range(0, cells, each)), length]
+    read = min(length, each * grid + 2 * halo + length % grid)
+    starts = [max(0, min(start - halo, length - read)) for start in edges[:-1]]
+    return [Span(a, b, s, s + read) for (a, b), s in zip(pairwise(edges), starts, strict=True)]
 
 
 @dataclass(frozen=True)

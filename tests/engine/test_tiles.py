@@ -43,11 +43,20 @@ def test_every_position_is_owned_exactly_once(
     height: int, width: int, pixels: int, index: int
 ) -> None:
     stage = stages(VGG_TO_5_1)[index]
+    reads: set[tuple[int, int]] = set()
     owned = np.zeros((1, height, width), int)
     pooled = np.zeros((1, height // stage.grid, width // stage.grid), int)
     for tile in stage.tiles(height, width, pixels):
         owned[tile.owns(1)] += 1
         pooled[tile.owns(stage.grid)] += 1
-        assert tile.rows.read_start % stage.grid == tile.columns.read_start % stage.grid == 0
+        for span, length in ((tile.rows, height), (tile.columns, width)):
+            assert span.read_start % stage.grid == 0
+            assert span.stop - span.start <= max(stage.tile_side(pixels), stage.grid) + stage.grid
+            # the halo reaches as far as the convolutions, or to the border of the picture
+            assert span.read_start <= max(0, span.start - stage.halo)
+            assert min(length, span.stop + stage.halo) <= span.read_stop <= length
+        reads.add((tile.rows.read_stop - tile.rows.read_start,
+                   tile.columns.read_stop - tile.columns.read_start))  # fmt: skip
     assert (owned == 1).all()
     assert (pooled == 1).all()
+    assert len(reads) == 1  # one set of kernels

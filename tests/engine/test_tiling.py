@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,19 +76,28 @@ def test_loss_and_gradient_are_those_of_the_untiled_objective(case: str) -> None
     np.testing.assert_allclose(tiled, gradient, atol=5e-4 * scale)
 
 
+def graphed(whole: Objective, image: tf.Tensor, aims: Targets) -> tuple[Any, tf.Tensor]:
+    """Return terms and gradient as a graph gives them: fused layers round once, not three times."""
+    found: tuple[Any, tf.Tensor] = tf.function(lambda: whole(image, aims), autograph=False)()
+    return found
+
+
+@pytest.mark.parametrize("tile", [36, 48, 60, 96])
 @pytest.mark.parametrize("regions", [1, 2])
-def test_tiles_in_bfloat16_differ_by_its_rounding_only(regions: int) -> None:
+def test_tiles_in_bfloat16_add_little_to_its_rounding(regions: int, tile: int) -> None:
     params, size = StyleParams(), (113, 170)
-    whole = objective(params, "bfloat16")
-    aims = targets(whole, params, size, regions)
     image = as_image(*size, 3)
-    # as a graph, like the tiles: fused layers round once where eager ones round three times
-    terms, gradient = tf.function(lambda: whole(image, aims), autograph=False)()
-    got, tiled = TiledObjective(whole, 48)(image, aims)
+    exact, whole = objective(params), objective(params, "bfloat16")
+    _, wanted = graphed(exact, image, targets(exact, params, size, regions))
+    aims = targets(whole, params, size, regions)
+    terms, gradient = graphed(whole, image, aims)
+    got, tiled = TiledObjective(whole, tile)(image, aims)
     for mine, theirs in zip(got, terms, strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-4)
-    apart = tf.norm(tiled - gradient) / tf.norm(gradient)
-    assert float(apart) < 2e-2
+        np.testing.assert_allclose(mine, theirs, rtol=2**-10)  # half of what one value rounds by
+    # a value that rounds the other way opens or closes a ReLU: the gradient is far less exact
+    rounding = float(tf.norm(gradient - wanted) / tf.norm(wanted))
+    assert float(tf.norm(tiled - gradient) / tf.norm(gradient)) < rounding / 5
+    assert float(tf.norm(tiled - wanted) / tf.norm(wanted)) < 1.02 * rounding
 
 
 def test_an_empty_region_asks_for_nothing() -> None:
