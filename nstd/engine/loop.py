@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import tensorflow as tf
 
 from nstd.engine.objective import Objective, Targets, Terms
-from nstd.engine.optimizers import LBFGS, Adam, Common
+from nstd.engine.optimizers import LBFGS, Adam, Common, observe
 from nstd.engine.tiling import TiledObjective
 
 Memory = dict[str, tf.Tensor]
@@ -24,7 +24,10 @@ class StepLoop(Protocol):
     def __call__(
         self, common: Common, memory: Memory, targets: Targets, count: int
     ) -> tuple[Common, Memory, tf.Tensor]:
-        """Return the state and the terms of each step taken: (steps, 4, B)."""
+        """Return the state and the terms of each step taken: (steps, 4, B).
+
+        ``memory`` is the loop's from here on, which may empty it.
+        """
         ...
 
 
@@ -83,31 +86,47 @@ class TiledLoop:
     """The loop for images that do not fit in one piece; the host goes from tile to tile."""
 
     def __init__(self, objective: TiledObjective, optimizer: Adam | LBFGS) -> None:
-        self._objective, self._optimizer = objective, optimizer
-        self._traced: Any = None
+        self._objective = objective
+        self._remember = _Traced(optimizer.remember)
+        self._move = _Traced(
+            lambda common, memory, gradient, terms: optimizer.move(
+                observe(common, terms), memory, gradient
+            )
+        )
 
     def __call__(
         self, common: Common, memory: Memory, targets: Targets, count: int
     ) -> tuple[Common, Memory, tf.Tensor]:
-        """Return the state and the terms of each step taken: (steps, 4, B)."""
+        """Return the state and the terms of each step taken: (steps, 4, B).
+
+        ``memory`` is emptied as soon as a step has read it: a call's arguments stay in memory to
+        its end, and these are the better part of what a large picture takes.
+        """
         rows = []
         for _ in range(count):
             terms, gradient = self._objective(common.image, targets)
-            arguments = (common, memory, terms, gradient)
-            if self._traced is None:
-                signature = tf.nest.map_structure(_any_size, arguments)
-                self._traced = tf.function(self._step, input_signature=signature, autograph=False)
-            common, memory = self._traced(*arguments)
+            remembered = self._remember(memory, gradient)
+            memory.clear()
+            common, memory = self._move(common, remembered, gradient, terms)
+            del remembered, gradient
             rows.append(_row(terms))
             if not bool(tf.reduce_all(common.healthy)):
                 break
         return common, memory, tf.stack(rows)
 
-    def _step(
-        self, common: Common, memory: Memory, terms: Terms, gradient: tf.Tensor
-    ) -> tuple[Common, Memory]:
-        common, memory, _ = self._optimizer.step(common, memory, lambda _image: (terms, gradient))
-        return common, memory
+
+class _Traced:
+    """A function as a graph that serves every size, traced with its first arguments."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._graph: Any = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self._graph is None:
+            signature = tf.nest.map_structure(_any_size, arguments)
+            self._graph = tf.function(self._function, input_signature=signature, autograph=False)
+        return self._graph(*arguments)
 
 
 _COUNT = tf.TensorSpec((), tf.int32)

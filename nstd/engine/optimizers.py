@@ -60,7 +60,7 @@ def _per_image(values: tf.Tensor) -> tf.Tensor:
     return values[:, None, None, None]
 
 
-def _observe(common: Common, terms: Terms) -> Common:
+def observe(common: Common, terms: Terms) -> Common:
     """Take note of the loss at the current image: best image, divergence."""
     first = tf.where(tf.math.is_inf(common.first_loss), terms.total, common.first_loss)
     finite = tf.math.is_finite(terms.total)
@@ -108,18 +108,23 @@ class Adam:
     ) -> tuple[Common, dict[str, tf.Tensor], Terms]:
         """Take one step."""
         terms, gradient = objective(common.image)
-        common = _observe(common, terms)
-        t = memory["t"] + 1.0
+        return *self.move(observe(common, terms), self.remember(memory, gradient), gradient), terms
+
+    def remember(self, memory: dict[str, tf.Tensor], gradient: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return the memory with the gradient in it."""
         m = self._beta1 * memory["m"] + (1.0 - self._beta1) * gradient
         v = self._beta2 * memory["v"] + (1.0 - self._beta2) * tf.square(gradient)
+        return {"m": m, "v": v, "t": memory["t"] + 1.0}
+
+    def move(
+        self, common: Common, memory: dict[str, tf.Tensor], _gradient: tf.Tensor
+    ) -> tuple[Common, dict[str, tf.Tensor]]:
+        """Return the state after the move that the memory asks for."""
+        t = memory["t"]
         rate = self._rate * tf.sqrt(1.0 - self._beta2**t) / (1.0 - self._beta1**t)
         length = _per_image(common.scale * rate)
-        image = common.image - length * m / (tf.sqrt(v) + self._epsilon)
-        return _moved(common, tf.clip_by_value(image, 0.0, 1.0), self._decay), _pack(m, v, t), terms
-
-
-def _pack(m: tf.Tensor, v: tf.Tensor, t: tf.Tensor) -> dict[str, tf.Tensor]:
-    return {"m": m, "v": v, "t": t}
+        image = common.image - length * memory["m"] / (tf.sqrt(memory["v"]) + self._epsilon)
+        return _moved(common, tf.clip_by_value(image, 0.0, 1.0), self._decay), memory
 
 
 def _moved(common: Common, image: tf.Tensor, decay: float) -> Common:
@@ -180,8 +185,12 @@ class LBFGS:
     ) -> tuple[Common, dict[str, tf.Tensor], Terms]:
         """Take one step."""
         terms, gradient = objective(common.image)
-        common = _observe(common, terms)
-        memory = self._remember(memory, gradient)
+        return *self.move(observe(common, terms), self.remember(memory, gradient), gradient), terms
+
+    def move(
+        self, common: Common, memory: dict[str, tf.Tensor], gradient: tf.Tensor
+    ) -> tuple[Common, dict[str, tf.Tensor]]:
+        """Return the state after the move that the memory asks for."""
         direction = self._direction(memory, gradient)
         # a direction that does not descend (bad pairs) falls back on the gradient
         descends = dot(direction, gradient) < 0.0
@@ -191,17 +200,20 @@ class LBFGS:
         length = _rms(move)
         move *= _per_image(common.scale * tf.minimum(1.0, self._longest / (length + 1e-20)))
         common = _moved(common, common.image + move, self._decay)
-        return common, {**memory, "previous": gradient, "moved": move}, terms
+        return common, {**memory, "previous": gradient, "moved": move}
 
-    def _remember(self, memory: dict[str, tf.Tensor], gradient: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Put the pair of the last step in front; without curvature it is kept as an empty one."""
+    def remember(self, memory: dict[str, tf.Tensor], gradient: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return the memory with the pair of the last step in front of the others.
+
+        Without curvature it is kept as an empty one. What ``move`` puts in anew is left out: at
+        4096 pixels each image that nobody needs any more is 160 MB.
+        """
         s, y = memory["moved"], gradient - memory["previous"]
         sy, yy = dot(s, y), dot(y, y)
         good = sy > 1e-10 * tf.sqrt(dot(s, s) * yy) + 1e-30
         pairs = [(s, y, tf.where(good, tf.math.divide_no_nan(1.0, sy), 0.0))]
         pairs += [(memory[f"s{i}"], memory[f"y{i}"], memory[f"rho{i}"]) for i in self._slots[:-1]]
-        stored = dict(memory)
-        stored["gamma"] = tf.where(good, tf.math.divide_no_nan(sy, yy), memory["gamma"])
+        stored = {"gamma": tf.where(good, tf.math.divide_no_nan(sy, yy), memory["gamma"])}
         for i, (step, change, rho) in enumerate(pairs):
             stored |= {f"s{i}": step, f"y{i}": change, f"rho{i}": rho}
         return stored

@@ -26,6 +26,8 @@ from nstd.engine.tiles import Stage, Tile, stages
 from nstd.engine.vgg import LAYERS, preprocess
 
 Regions = tuple[Moments, ...]
+_STRIP = 256
+"""Rows of an image that the terms of its pixels are computed for at a time."""
 
 
 @dataclass
@@ -67,10 +69,7 @@ class TiledObjective:
         ]
         self._down = [self._traced(self._forward, i) for i in range(len(self._stages))]
         self._up = [self._traced(self._backward, i) for i in range(len(self._stages))]
-        # graphs, since each image-sized temporary that eager code keeps is 160 MB at 4096 pixels
-        one = tf.TensorSpec((1, None, None, 3))
-        self._prepared = tf.function(_seen, input_signature=[one], autograph=False)
-        self._pixels = tf.function(self._pixel_part, reduce_retracing=True, autograph=False)
+        self._strip = tf.function(self._strip_terms, reduce_retracing=True, autograph=False)
 
     def _traced(self, method: Any, index: int) -> Any:
         """Return ``method`` of one stage as a graph that serves every tile size."""
@@ -93,7 +92,7 @@ class TiledObjective:
     def _descend(
         self, image: tf.Tensor, targets: Targets | None, *, keep: bool = False
     ) -> _Descent:
-        found = _Descent([self._prepared(image)])
+        found = _Descent([image])
         for i, stage in enumerate(self._stages):
             x = found.inputs[-1]
             below = None
@@ -136,6 +135,8 @@ class TiledObjective:
     ) -> tuple[dict[str, tf.Tensor], dict[str, Regions], dict[str, tf.Tensor]]:
         """Run one tile: its own part of each map, its sums, its squared content differences."""
         stage = self._stages[index]
+        if index == 0:
+            x = preprocess(tf.clip_by_value(x, 0.0, 1.0))
         own = {}
         for layer, features in self._models[index](x).items():
             at = window // stage.stride_of(layer)
@@ -161,21 +162,56 @@ class TiledObjective:
         style, pull = self._style(images, found.sums, targets)
         per_square = self._per_square(targets)
         content = tf.add_n([per_square[layer] * found.squares[layer] for layer in per_square])
-        upstream = self._ascend(found, pull, per_square, targets)
-        alone = Targets({}, {}, {}, targets.weights)
-        tv, out_of_range, gradient = self._pixels(images, tf.convert_to_tensor(upstream), alone)
-        return Terms(content + style + tv + out_of_range, content, style, tv), gradient
+        gradient = self._ascend(found, pull, per_square, targets)
+        tv, out_of_range = self._pixels(images, gradient, targets)
+        terms = Terms(content + style + tv + out_of_range, content, style, tv)
+        return terms, tf.convert_to_tensor(gradient)
 
-    def _pixel_part(
-        self, images: tf.Tensor, upstream: tf.Tensor, targets: Targets
+    def _pixels(
+        self, image: tf.Tensor, gradient: tf.Variable, targets: Targets
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the weighted total variation and range losses; add their gradient.
+
+        Strip by strip, as each image-sized temporary is 160 MB at 4096 pixels.
+        """
+        height, width = image.shape[1:3]
+        weights = {name: targets.weights[name] for name in ("tv", "range")}
+        values = height * width * 3.0
+        shares = tf.constant([values / width * (width - 1), values / height * (height - 1), values])
+        found = []
+        for top in range(0, height, _STRIP):
+            bottom = min(height, top + _STRIP)
+            above, below = max(0, top - 1), min(height, bottom + 1)
+            own = tf.constant((top - above, bottom - above))
+            *terms, part = self._strip(image[:, above:below], own, 1.0 / shares, weights)
+            gradient[:, top:bottom].assign(gradient[:, top:bottom] + part)
+            found.append(terms)
+        tv, out_of_range = (tf.add_n(each) for each in zip(*found, strict=True))
+        return tv, out_of_range
+
+    def _strip_terms(
+        self, x: tf.Tensor, own: tf.Tensor, shares: tf.Tensor, weights: dict[str, tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Return total variation, range loss, and the whole gradient of the image."""
+        """Return a strip's part of both losses, and its own rows' gradient.
+
+        ``x``: its ``own`` rows, and the ones above and below; ``shares``: what one difference
+        across, one down, and one value weigh.
+        """
+        axes = (1, 2, 3)
         with tf.GradientTape() as tape:
-            tape.watch(images)
-            tv, out_of_range = self._objective.pixel_terms(images, targets)
-            carried = tf.reduce_sum(_seen(images) * upstream, (1, 2, 3))
-            total = tv + out_of_range + carried
-        return tv, out_of_range, tape.gradient(total, images)
+            tape.watch(x)
+            clipped = tf.clip_by_value(x, 0.0, 1.0)
+            across = tf.square(clipped[:, :, 1:] - clipped[:, :, :-1])[:, own[0] : own[1]]
+            down = tf.square(clipped[:, 1:] - clipped[:, :-1])
+            beyond = tf.square(x - clipped)[:, own[0] : own[1]]
+            tv = shares[0] * tf.reduce_sum(across, axes)
+            # the difference to the row above is that strip's loss, but moves this row, too
+            upwards = shares[1] * tf.reduce_sum(down[:, : own[0]], axes)
+            tv += shares[1] * tf.reduce_sum(down[:, own[0] :], axes)
+            tv, upwards = weights["tv"] * tv, weights["tv"] * upwards
+            out_of_range = weights["range"] * shares[2] * tf.reduce_sum(beyond, axes)
+            total = tv + upwards + out_of_range
+        return tv, out_of_range, tape.gradient(total, x)[:, own[0] : own[1]]
 
     def _style(
         self, images: tf.Tensor, sums: dict[str, Regions], targets: Targets
@@ -210,8 +246,8 @@ class TiledObjective:
         pull: dict[str, Regions],
         per_square: dict[str, tf.Tensor],
         targets: Targets,
-    ) -> tf.Tensor:
-        """Back-propagate through the stages, deepest first: gradient of the first one's input."""
+    ) -> tf.Variable:
+        """Back-propagate through the stages, deepest first: gradient of the image."""
         below: Any = None
         for i in reversed(range(len(self._stages))):
             stage, x = self._stages[i], found.inputs.pop()
@@ -262,11 +298,6 @@ class TiledObjective:
         stage = next(each for each in self._stages if layer in each.names)
         stride = stage.stride * stage.stride_of(layer)
         return tf.constant([float((image.shape[1] // stride) * (image.shape[2] // stride))])
-
-
-def _seen(images: tf.Tensor) -> tf.Tensor:
-    """Return what the network takes of an image in any range."""
-    return preprocess(tf.clip_by_value(images, 0.0, 1.0))
 
 
 def _over(sums: Regions, counts: tuple[tf.Tensor, ...]) -> Regions:

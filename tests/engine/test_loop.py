@@ -45,7 +45,7 @@ LOOPS: list[Any] = [DeviceLoop, TiledLoop]
 def test_steps_in_a_loop_are_the_optimizers(loop: Any, optimizer: Adam | LBFGS) -> None:
     image = tf.random.stateless_uniform((1, 5, 7, 3), (1, 2))
     common, memory = start(image), optimizer.init(image)
-    looped, kept, rows = loop(Bowl(), optimizer)(common, memory, targets(5, 7), 6)
+    looped, kept, rows = loop(Bowl(), optimizer)(common, dict(memory), targets(5, 7), 6)
     for i in range(6):
         common, memory, terms = optimizer.step(common, memory, lambda x: Bowl()(x, targets(5, 7)))
         np.testing.assert_allclose(rows[i], tf.stack(terms), 1e-4)

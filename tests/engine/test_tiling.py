@@ -59,6 +59,7 @@ CASES: dict[str, tuple[StyleParams, tuple[int, int], int, int]] = {
     "deeper, average pooling": (PRESETS["tutorial-avgpool"], (97, 131), 64, 1),
     "pooled layer": (PRESETS["tutorial-blog"], (128, 96), 48, 1),
     "one tile": (StyleParams(), (60, 70), 256, 1),
+    "strips of pixels": (StyleParams(tv_weight=5000.0), (530, 48), 192, 1),
 }
 
 
