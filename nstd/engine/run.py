@@ -40,6 +40,7 @@ class Backend:
     """How one level is computed: its reader, its loop, its tiles (0: in one piece)."""
 
     reader: Reader
+    optimizer: Adam | LBFGS
     loop: StepLoop
     tile: int
     most: int = 1
@@ -55,7 +56,6 @@ class Run:
     params: StyleParams
     levels: Sequence[PyramidLevel]
     targets: TargetMaker
-    optimizer: Adam | LBFGS
     backends: Callable[[PyramidLevel], Backend]
     seat: Seat
     listener: Listener
@@ -89,7 +89,7 @@ class Run:
     def _fresh(self) -> tuple[Common, Memory]:
         level = self.levels[0]
         image = self._first_image(level)
-        return self._start(image), self.optimizer.init(image)
+        return self._start(image), self.backends(level).optimizer.init(image)
 
     def _start(self, image: tf.Tensor, scale: float = 1.0, step: int = 0) -> Common:
         return start(image, scale, step, averaged=bool(self.params.average))
@@ -118,7 +118,8 @@ class Run:
             return tf.image.resize(images, (after.height, after.width), "bicubic")
 
         image = grow(self._outcome(common))
-        memory = self.optimizer.carry(memory, grow, after.pixels / before.pixels)
+        optimizer = self.backends(after).optimizer
+        memory = optimizer.carry(memory, grow, after.pixels / before.pixels)
         self.level_losses = []
         return self._start(image, _one(common.scale)), memory
 
@@ -187,9 +188,9 @@ class Run:
             self.steps_run[self.level_index] += 1
             self.level_losses.append(float(row[0]))
         self.pixel_steps += len(rows) * level.pixels
-        return (common, memory) if healthy else self._roll_back(common)
+        return (common, memory) if healthy else self._roll_back(common, backend.optimizer)
 
-    def _roll_back(self, common: Common) -> tuple[Common, Memory]:
+    def _roll_back(self, common: Common, optimizer: Adam | LBFGS) -> tuple[Common, Memory]:
         """Go back to the level's best image with half the step and no memory of the curvature."""
         self.rollbacks += 1
         step = sum(self.steps_run)
@@ -204,7 +205,7 @@ class Run:
         fresh = self._start(best, _one(common.scale) / 2.0, taken)
         if self.params.average:  # as if it had been there all along
             fresh = fresh._replace(average=best * (1.0 - self.params.average**taken))
-        return fresh, self.optimizer.init(best)
+        return fresh, optimizer.init(best)
 
     # --- telling -----------------------------------------------------------------------------
 

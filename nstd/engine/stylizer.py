@@ -7,12 +7,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import tensorflow as tf
 
 from nstd.engine import bleed
-from nstd.engine.budget import Footprint, default_budget, plan
+from nstd.engine.budget import Footprint, MemoryPlan, default_budget, plan
 from nstd.engine.device import CPU, memory_budget, native_precision
 from nstd.engine.loop import DeviceLoop, TiledLoop
 from nstd.engine.objective import Objective
@@ -32,17 +32,20 @@ if TYPE_CHECKING:
     from nstd.engine.params import Precision
     from nstd.engine.weights import Weights
 
-ENGINE_VERSION = 2
+ENGINE_VERSION = 3
 """Raised when the same job would give other pixels: part of a checkpoint's identity."""
 
 _FIRST_STEP = 0.02
 """Root mean square of L-BFGS's first move, which has no curvature to go by."""
 _LONGEST_STEP = 0.03
 """Root mean square that no L-BFGS move exceeds."""
-_KEPT_BACKENDS = 8
-"""Traced loops kept; each preset uses one or two."""
+_KEPT = 16
+"""Objectives and traced loops kept; each preset uses one or two, a picture in tiles some more."""
 _SMALLER_TRIES = 4
 """Attempts with ever smaller tiles when memory runs out in spite of the plan."""
+
+
+T = TypeVar("T")
 
 
 class _Counts(threading.local):
@@ -81,6 +84,7 @@ class Stylizer:
         self._kernels = load_kernels(weights.path)
         self._counts = _Counts()
         self._styles = StyleCache(cache_dir, self._counts.count)
+        self._objectives: OrderedDict[Any, Objective] = OrderedDict()
         self._backends: OrderedDict[Any, Backend] = OrderedDict()
         self._turns = Turns()
 
@@ -170,15 +174,15 @@ class Stylizer:
         height, width = content.shape[:2]
         levels = pyramid(height, width, params)
         footprint = self._footprint(params)
-        finest = plan(footprint, height * width, params.history, self._budget, smaller=smaller)
-        params = replace(params, history=finest.history)
         room = footprint.pixels_together(params.history, self._budget)
         sizes = tuple((level.height, level.width) for level in levels)
         seat.kin = (*_traced_by(params), sizes, smaller)
 
+        def planned(pixels: int) -> MemoryPlan:
+            return plan(footprint, pixels, params.history, self._budget, smaller=smaller)
+
         def backend(level: PyramidLevel) -> Backend:
-            chosen = plan(footprint, level.pixels, params.history, self._budget, smaller=smaller)
-            found = self._backend(params, chosen.tile)
+            found = self._backend(params, planned(level.pixels))
             if isinstance(found.reader, TiledObjective):
                 found.reader.alive = run.sign_of_life
             return replace(found, most=max(1, room // level.pixels))
@@ -186,10 +190,9 @@ class Stylizer:
         run = Run(
             content=content,
             styles=styles,
-            params=params,
+            params=replace(params, history=planned(height * width).history),
             levels=levels,
             targets=TargetMaker(params, styles, self._styles, self._weights.sha256),
-            optimizer=_optimizer(params),
             backends=backend,
             seat=seat,
             listener=listener,
@@ -211,50 +214,64 @@ class Stylizer:
         content = tuple(layer for layer, _ in params.content_layers)
         return Footprint.of(widths, content, self._resolved(params))
 
-    def _backend(self, params: StyleParams, tile: int) -> Backend:
-        key = (*_traced_by(params), tile)
-        if key not in self._backends:
-            objective = Objective(
-                FeatureExtractor(
-                    self._kernels,
-                    _layers(params),
-                    pooling=params.pooling,
-                    edge=params.edge,
-                    winograd=self._on_cpu,
-                    precision=self._resolved(params),
-                ),
-                params,
-            )
-            optimizer = _optimizer(params)
-            if tile:
-                tiled = TiledObjective(objective, tile)
-                self._backends[key] = Backend(tiled, TiledLoop(tiled, optimizer), tile)
-            else:
-                self._backends[key] = Backend(objective, DeviceLoop(objective, optimizer), 0)
-            while len(self._backends) > _KEPT_BACKENDS:
-                self._backends.popitem(last=False)
-        self._backends.move_to_end(key)
-        return self._backends[key]
+    def _backend(self, params: StyleParams, memory: MemoryPlan) -> Backend:
+        def made() -> Backend:
+            objective = _kept(self._objectives, _seen_by(params), lambda: self._objective(params))
+            optimizer = _optimizer(params, memory.history)
+            if not memory.tile:
+                return Backend(objective, optimizer, DeviceLoop(objective, optimizer), 0)
+            tiled = TiledObjective(objective, memory.tile)
+            return Backend(tiled, optimizer, TiledLoop(tiled, optimizer), memory.tile)
+
+        return _kept(self._backends, (*_traced_by(params), memory), made)
+
+    def _objective(self, params: StyleParams) -> Objective:
+        extractor = FeatureExtractor(
+            self._kernels,
+            _layers(params),
+            pooling=params.pooling,
+            edge=params.edge,
+            winograd=self._on_cpu,
+            precision=self._resolved(params),
+        )
+        return Objective(extractor, params)
+
+
+def _kept(shelf: OrderedDict[Any, T], key: Any, make: Callable[[], T]) -> T:
+    """Return what the shelf has for ``key``, made now if need be; the oldest falls off."""
+    if key not in shelf:
+        shelf[key] = make()
+        while len(shelf) > _KEPT:
+            shelf.popitem(last=False)
+    shelf.move_to_end(key)
+    return shelf[key]
 
 
 def _layers(params: StyleParams) -> list[str]:
     return [name for name, _ in (*params.content_layers, *params.layer_weights())]
 
 
-def _traced_by(params: StyleParams) -> tuple[Any, ...]:
-    """Return what is fixed in a traced loop: everything else is an argument of it."""
+def _seen_by(params: StyleParams) -> tuple[Any, ...]:
+    """Return what is fixed in an objective: everything else is an argument of it."""
     return (
         tuple(name for name, _ in params.content_layers),
         tuple(name for name, _ in params.layer_weights()),
         params.statistic, params.normalization, params.pooling, params.edge, params.precision,
+    )  # fmt: skip
+
+
+def _traced_by(params: StyleParams) -> tuple[Any, ...]:
+    """Return what is fixed in a traced loop, besides its memory plan."""
+    return (
+        *_seen_by(params),
         params.optimizer, params.learning_rate, params.beta1, params.beta2, params.epsilon,
         params.history, params.average,
     )  # fmt: skip
 
 
-def _optimizer(params: StyleParams) -> Adam | LBFGS:
+def _optimizer(params: StyleParams, history: int) -> Adam | LBFGS:
     if params.optimizer == "adam":
         return Adam(
             params.learning_rate, params.beta1, params.beta2, params.epsilon, params.average
         )
-    return LBFGS(params.history, _FIRST_STEP, _LONGEST_STEP, params.average)
+    return LBFGS(history, _FIRST_STEP, _LONGEST_STEP, params.average)

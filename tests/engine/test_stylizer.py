@@ -14,8 +14,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from nstd.engine import stylizer as stylizer_module
+from nstd.engine.budget import MemoryPlan
 from nstd.engine.loop import DeviceLoop
-from nstd.engine.params import StyleParams, preset
+from nstd.engine.params import Pooling, StyleParams, preset
 from nstd.engine.progress import Checkpoint, Listener, Result, StyleImage
 from nstd.engine.run import Run
 from nstd.engine.stylizer import Stylizer
@@ -290,8 +291,34 @@ def test_damaged_weights_are_refused_at_the_start(builtin: Weights, tmp_path: An
 def test_the_number_of_kept_graphs_is_bounded(
     builtin: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stylizer_module, "_KEPT_BACKENDS", 2)
+    monkeypatch.setattr(stylizer_module, "_KEPT", 2)
     stylizer = Stylizer(builtin)
     for history in (2, 3, 4):
-        stylizer._backend(dataclasses.replace(SHALLOW, history=history), 0)
-    assert len(stylizer._backends) == 2
+        stylizer._backend(SHALLOW, MemoryPlan(0, history))
+    assert (len(stylizer._backends), len(stylizer._objectives)) == (2, 1)
+    poolings: tuple[Pooling, ...] = ("max", "avg")
+    for pooling in poolings:
+        stylizer._backend(dataclasses.replace(SHALLOW, pooling=pooling), MemoryPlan(0, 2))
+    assert len(stylizer._objectives) == 2
+
+
+def test_where_memory_is_short_only_the_large_levels_remember_less(
+    builtin: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def planned(_footprint: object, pixels: int, history: int, *_: object, **__: object) -> Any:
+        return MemoryPlan(0, history if pixels < 48 * 40 else 1)
+
+    monkeypatch.setattr(stylizer_module, "plan", planned)
+    seen: list[Checkpoint] = []
+    content, style = picture(56, 64, 1), StyleImage(picture(40, 40, 2))
+    params = dataclasses.replace(SHALLOW, size=64, pyramid_min=32, iterations=12, history=4)
+    painted = Stylizer(builtin).stylize(
+        content, [style], params, listener=Listener(checkpoint=seen.append, checkpoint_s=0.0)
+    )
+    pairs = {
+        int(each.facts["level"]): sum(name.startswith("memory.rho") for name in each.arrays)
+        for each in seen
+    }
+    assert list(pairs.values()) == sorted(pairs.values(), reverse=True)
+    assert (pairs[0], pairs[max(pairs)]) == (4, 1)
+    assert painted.plan["adapted"]["history"] == 1

@@ -143,7 +143,7 @@ def test_a_short_budget_paints_the_same_picture_in_tiles(
     stylizer: Stylizer, monkeypatch: pytest.MonkeyPatch, precision: Precision, most: int
 ) -> None:
     params = dataclasses.replace(
-        PRESETS["tiny"], iterations=3, history=3, pyramid_min=160, precision=precision
+        PRESETS["tiny"], iterations=3, history=1, pyramid_min=160, precision=precision
     )
     content, styles = picture(120, 160, 6), [StyleImage(picture(60, 70, 7))]
     whole = stylizer.stylize(content, styles, params, listener=Listener())
