@@ -88,9 +88,24 @@ def content_loss(features: tf.Tensor, target: tf.Tensor, normalization: Normaliz
 
 def content_scale(target: tf.Tensor, normalization: Normalization) -> tf.Tensor:
     """Return what the mean squared difference to ``target`` is multiplied by, (B,)."""
+    return scale_for(energy(target) / values_in(target), normalization)
+
+
+def energy(features: tf.Tensor) -> tf.Tensor:
+    """Return the sum of squares of (B, h, w, C), (B,)."""
+    return tf.reduce_sum(tf.square(tf.cast(features, tf.float32)), (1, 2, 3))
+
+
+def values_in(features: tf.Tensor) -> tf.Tensor:
+    """Return how many values each image of (B, h, w, C) has, a float32 scalar."""
+    return tf.cast(tf.reduce_prod(tf.shape(features)[1:]), tf.float32)
+
+
+def scale_for(mean_square: tf.Tensor, normalization: Normalization) -> tf.Tensor:
+    """Return what a mean squared difference to a target of that mean square is multiplied by."""
     if normalization == "gatys":
-        return tf.ones((tf.shape(target)[0],))
-    return 1.0 / (tf.reduce_mean(tf.square(tf.cast(target, tf.float32)), (1, 2, 3)) + _TINY)
+        return tf.ones_like(mean_square)
+    return 1.0 / (mean_square + _TINY)
 
 
 def squared_difference(features: tf.Tensor, target: tf.Tensor) -> tf.Tensor:

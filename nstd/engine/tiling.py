@@ -17,7 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from nstd.engine import losses
 from nstd.engine.losses import Moments
@@ -25,7 +27,12 @@ from nstd.engine.objective import Objective, Targets, Terms
 from nstd.engine.tiles import Stage, Tile, stages
 from nstd.engine.vgg import LAYERS, preprocess
 
+Array = NDArray[Any]
+"""A whole map, in the host's memory: TensorFlow copies a variable whole to read a part of it."""
 Regions = tuple[Moments, ...]
+_NOTHING: Array = np.zeros((1, 0, 0, 1), np.float32)
+_TOP, _BOTTOM = [[0, 0], [1, 0], [0, 0], [0, 0]], [[0, 0], [0, 1], [0, 0], [0, 0]]
+_LEFT, _RIGHT = [[0, 0], [0, 0], [1, 0], [0, 0]], [[0, 0], [0, 0], [0, 1], [0, 0]]
 _STRIP = 256
 """Rows of an image that the terms of its pixels are computed for at a time."""
 
@@ -34,22 +41,25 @@ _STRIP = 256
 class _Descent:
     """What the way down leaves behind."""
 
-    inputs: list[Any]
+    inputs: list[Array]
     """Input of each stage, (1, H, W, C)."""
     sums: dict[str, Regions] = field(default_factory=dict)
     """Style layer -> sums of f and f fᵀ, one a region."""
     squares: dict[str, tf.Tensor] = field(default_factory=dict)
     """Content layer -> sum of squared differences, (1,)."""
-    maps: dict[str, tf.Variable] = field(default_factory=dict)
+    energies: dict[str, tf.Tensor] = field(default_factory=dict)
+    """Content layer -> sum of squares of its target, (1,)."""
+    maps: dict[str, Array] = field(default_factory=dict)
     """Content layer -> its whole map; only where asked for."""
 
-    def add(self, sums: dict[str, Regions], squares: dict[str, tf.Tensor]) -> None:
+    def add(self, sums: dict[str, Regions], squares: dict[str, tuple[tf.Tensor, ...]]) -> None:
         """Add one tile's share."""
         for layer, regions in sums.items():
             before = self.sums.get(layer)
             self.sums[layer] = tf.nest.map_structure(tf.add, before, regions) if before else regions
-        for layer, value in squares.items():
-            self.squares[layer] = self.squares.get(layer, 0.0) + value
+        for layer, (square, energy) in squares.items():
+            self.squares[layer] = self.squares.get(layer, 0.0) + square
+            self.energies[layer] = self.energies.get(layer, 0.0) + energy
 
 
 class TiledObjective:
@@ -81,7 +91,8 @@ class TiledObjective:
 
     def content_features(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return the content layers' maps of (1, H, W, 3)."""
-        return dict(self._descend(image, None, keep=True).maps)
+        maps = self._descend(image, None, keep=True).maps
+        return {layer: tf.constant(whole) for layer, whole in maps.items()}
 
     def style_moments(self, image: tf.Tensor) -> dict[str, Moments]:
         """Return the style layers' moments of (1, H, W, 3)."""
@@ -92,14 +103,16 @@ class TiledObjective:
     def _descend(
         self, image: tf.Tensor, targets: Targets | None, *, keep: bool = False
     ) -> _Descent:
-        found = _Descent([image])
+        found = _Descent([np.asarray(image)])
         for i, stage in enumerate(self._stages):
             x = found.inputs[-1]
             below = None
             for tile in stage.tiles(x.shape[1], x.shape[2], self._tile):
                 self.alive()
                 own, sums, squares = self._down[i](
-                    x[tile.reads], tf.constant(tile.window), *self._parts(stage, tile, targets)
+                    tf.constant(x[tile.reads]),
+                    tf.constant(tile.window),
+                    *self._parts(stage, tile, targets),
                 )
                 found.add(sums, squares)
                 if i + 1 < len(self._stages):
@@ -132,8 +145,11 @@ class TiledObjective:
 
     def _forward(
         self, index: int, x: tf.Tensor, window: tf.Tensor, content: Any, shares: Any
-    ) -> tuple[dict[str, tf.Tensor], dict[str, Regions], dict[str, tf.Tensor]]:
-        """Run one tile: its own part of each map, its sums, its squared content differences."""
+    ) -> tuple[dict[str, tf.Tensor], dict[str, Regions], dict[str, tuple[tf.Tensor, ...]]]:
+        """Run one tile: its own part of each map, its sums, its squares of content.
+
+        Of the difference to the content target, and of the target itself.
+        """
         stage = self._stages[index]
         if index == 0:
             x = preprocess(tf.clip_by_value(x, 0.0, 1.0))
@@ -149,7 +165,10 @@ class TiledObjective:
             if layer in own
         }
         squares = {
-            layer: tf.reduce_sum(losses.squared_difference(own[layer], target), (1, 2, 3))
+            layer: (
+                tf.reduce_sum(losses.squared_difference(own[layer], target), (1, 2, 3)),
+                losses.energy(target),
+            )
             for layer, target in content.items()
         }
         return own, sums, squares
@@ -160,15 +179,15 @@ class TiledObjective:
         """Return the terms (1,) and the gradient (1, H, W, 3) of one image (1, H, W, 3)."""
         found = self._descend(images, targets)
         style, pull = self._style(images, found.sums, targets)
-        per_square = self._per_square(targets)
+        per_square = self._per_square(found.energies, targets)
         content = tf.add_n([per_square[layer] * found.squares[layer] for layer in per_square])
         gradient = self._ascend(found, pull, per_square, targets)
         tv, out_of_range = self._pixels(images, gradient, targets)
         terms = Terms(content + style + tv + out_of_range, content, style, tv)
-        return terms, tf.convert_to_tensor(gradient)
+        return terms, tf.constant(gradient)
 
     def _pixels(
-        self, image: tf.Tensor, gradient: tf.Variable, targets: Targets
+        self, image: tf.Tensor, gradient: Array, targets: Targets
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the weighted total variation and range losses; add their gradient.
 
@@ -184,7 +203,7 @@ class TiledObjective:
             above, below = max(0, top - 1), min(height, bottom + 1)
             own = tf.constant((top - above, bottom - above))
             *terms, part = self._strip(image[:, above:below], own, 1.0 / shares, weights)
-            gradient[:, top:bottom].assign(gradient[:, top:bottom] + part)
+            gradient[:, top:bottom] += part.numpy()
             found.append(terms)
         tv, out_of_range = (tf.add_n(each) for each in zip(*found, strict=True))
         return tv, out_of_range
@@ -197,21 +216,20 @@ class TiledObjective:
         ``x``: its ``own`` rows, and the ones above and below; ``shares``: what one difference
         across, one down, and one value weigh.
         """
-        axes = (1, 2, 3)
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            clipped = tf.clip_by_value(x, 0.0, 1.0)
-            across = tf.square(clipped[:, :, 1:] - clipped[:, :, :-1])[:, own[0] : own[1]]
-            down = tf.square(clipped[:, 1:] - clipped[:, :-1])
-            beyond = tf.square(x - clipped)[:, own[0] : own[1]]
-            tv = shares[0] * tf.reduce_sum(across, axes)
-            # the difference to the row above is that strip's loss, but moves this row, too
-            upwards = shares[1] * tf.reduce_sum(down[:, : own[0]], axes)
-            tv += shares[1] * tf.reduce_sum(down[:, own[0] :], axes)
-            tv, upwards = weights["tv"] * tv, weights["tv"] * upwards
-            out_of_range = weights["range"] * shares[2] * tf.reduce_sum(beyond, axes)
-            total = tv + upwards + out_of_range
-        return tv, out_of_range, tape.gradient(total, x)[:, own[0] : own[1]]
+        axes, mine = (1, 2, 3), slice(own[0], own[1])
+        clipped = tf.clip_by_value(x, 0.0, 1.0)
+        across = (clipped[:, :, 1:] - clipped[:, :, :-1])[:, mine]
+        down = clipped[:, 1:] - clipped[:, :-1]
+        beyond = (x - clipped)[:, mine]
+        tv = shares[0] * tf.reduce_sum(across**2, axes)
+        # the difference to the row above is that strip's loss, but moves this row, too
+        tv += shares[1] * tf.reduce_sum(down[:, own[0] :] ** 2, axes)
+        slope = shares[0] * (tf.pad(across, _LEFT) - tf.pad(across, _RIGHT))
+        slope += shares[1] * (tf.pad(down, _TOP) - tf.pad(down, _BOTTOM))[:, mine]
+        slope = weights["tv"] * tf.where(tf.equal(beyond, 0.0), slope, 0.0)
+        slope += weights["range"] * shares[2] * beyond
+        out_of_range = weights["range"] * shares[2] * tf.reduce_sum(beyond**2, axes)
+        return weights["tv"] * tv, out_of_range, 2.0 * slope
 
     def _style(
         self, images: tf.Tensor, sums: dict[str, Regions], targets: Targets
@@ -229,15 +247,14 @@ class TiledObjective:
             style = self._objective.style_term(got, targets)
         return style, tape.gradient(style, sums, unconnected_gradients="zero")
 
-    def _per_square(self, targets: Targets) -> dict[str, tf.Tensor]:
+    def _per_square(self, energies: dict[str, tf.Tensor], targets: Targets) -> dict[str, tf.Tensor]:
         """Return what a squared difference weighs at each content layer, (1,)."""
         weights = {}
         for layer, target in targets.content.items():
             weight = targets.weights["content"] * targets.weights[f"content.{layer}"]
-            one = losses.content_scale(target, self._objective.normalization)
-            weights[layer] = (
-                weight * one / float(target.shape[1] * target.shape[2] * target.shape[3])
-            )
+            values = losses.values_in(target)
+            one = losses.scale_for(energies[layer] / values, self._objective.normalization)
+            weights[layer] = weight * one / values
         return weights
 
     def _ascend(
@@ -246,42 +263,41 @@ class TiledObjective:
         pull: dict[str, Regions],
         per_square: dict[str, tf.Tensor],
         targets: Targets,
-    ) -> tf.Variable:
+    ) -> Array:
         """Back-propagate through the stages, deepest first: gradient of the image."""
-        below: Any = None
+        below, last = _NOTHING, len(self._stages)
         for i in reversed(range(len(self._stages))):
             stage, x = self._stages[i], found.inputs.pop()
-            gradient = tf.Variable(tf.zeros(x.shape, x.dtype))
+            gradient = np.zeros(x.shape, x.dtype)
             pulls = {layer: value for layer, value in pull.items() if layer in stage.names}
             for tile in stage.tiles(x.shape[1], x.shape[2], self._tile):
                 self.alive()
                 content, shares = self._parts(stage, tile, targets)
-                arriving = (
-                    below[tile.owns(stage.grid)] if below is not None else tf.zeros((1, 0, 0, 1))
-                )
+                arriving = tf.constant(below[tile.owns(stage.grid)] if i + 1 < last else _NOTHING)
                 scales = {layer: per_square[layer] for layer in content}
-                part = self._up[i](
-                    x[tile.reads],
+                summed = self._up[i](
+                    tf.constant(x[tile.reads]),
                     tf.constant(tile.window),
                     content,
                     shares,
                     pulls,
                     scales,
                     arriving,
+                    tf.constant(gradient[tile.reads]),
                 )
-                gradient[tile.reads].assign(gradient[tile.reads] + part)
+                gradient[tile.reads] = np.asarray(summed)
             below = gradient
         return below
 
     def _backward(  # noqa: PLR0917  # a graph's arguments: traced once, called in one place
         self, index: int, x: tf.Tensor, window: tf.Tensor, content: Any, shares: Any,
-        pulls: Any, scales: Any, arriving: tf.Tensor,
+        pulls: Any, scales: Any, arriving: tf.Tensor, before: tf.Tensor,
     ) -> tf.Tensor:  # fmt: skip
-        """Return the gradient of one tile's input, halo included."""
+        """Return the gradient of one tile's input, halo included, added to what is there."""
         with tf.GradientTape() as tape:
             tape.watch(x)
             own, sums, squares = self._forward(index, x, window, content, shares)
-            parts = [tf.reduce_sum(scales[layer] * value) for layer, value in squares.items()]
+            parts = [tf.reduce_sum(scales[layer] * value) for layer, (value, _) in squares.items()]
             for layer, regions in pulls.items():
                 for force, got in zip(regions, sums[layer], strict=True):
                     parts.append(tf.reduce_sum(force.mean * got.mean))
@@ -291,7 +307,7 @@ class TiledObjective:
                 drawn = tf.cast(arriving, tf.float32) * tf.cast(last, tf.float32)
                 parts.append(tf.reduce_sum(drawn))
             surrogate = tf.add_n(parts)
-        return tape.gradient(surrogate, x)
+        return before + tape.gradient(surrogate, x)
 
     def _positions(self, image: tf.Tensor, layer: str) -> tf.Tensor:
         """Return the number of positions of ``layer``, (1,)."""
@@ -308,12 +324,10 @@ def _over(sums: Regions, counts: tuple[tf.Tensor, ...]) -> Regions:
     )
 
 
-def _place(
-    canvas: tf.Variable | None, own: tf.Tensor, tile: Tile, x: Any, stride: int
-) -> tf.Variable:
+def _place(canvas: Array | None, own: tf.Tensor, tile: Tile, x: Array, stride: int) -> Array:
     """Put a tile's own part into the whole map, which begins with the first tile."""
     if canvas is None:
         size = (1, x.shape[1] // stride, x.shape[2] // stride, own.shape[3])
-        canvas = tf.Variable(tf.zeros(size, own.dtype))
-    canvas[tile.owns(stride)].assign(own)
+        canvas = np.empty(size, own.dtype.as_numpy_dtype)
+    canvas[tile.owns(stride)] = np.asarray(own)
     return canvas

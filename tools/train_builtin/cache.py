@@ -23,7 +23,7 @@ class Plan:
     size: int = 192
     classes: int = 840
     exemplars: int = 6
-    scenes: int = 1600
+    scenes: int = 4800
     painters: int = 300
 
     @property

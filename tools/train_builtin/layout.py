@@ -39,10 +39,13 @@ INPUT = "BGR minus (103.939, 116.779, 123.68), 0..255"
 
 USE = {
     "content_layers": [
-        [name, 0.7] for name in ("block1_conv2", "block2_conv2", "block3_conv4", "block4_conv2")
+        ["block1_conv2", 0.95],
+        ["block2_conv2", 0.65],
+        ["block3_conv4", 0.55],
+        ["block4_conv2", 0.35],
     ],
     "tv_share": 0.1,
-    "style_strength": 0.3,
+    "style_strength": 0.45,
 }
 """How the engine uses these features (``params.suited``): what the judge and the eye preferred."""
 

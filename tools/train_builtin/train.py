@@ -18,7 +18,7 @@ from tools.train_builtin.network import COLOURS, Features, Kernels, whitened
 class Settings:
     """How the features are trained: everything follows from these numbers and the plan."""
 
-    steps: int = 1300
+    steps: int = 6000
     textures: int = 24
     scenes: int = 12
     replays: int = 2  # updates from one batch; each after the first sees it disturbed
