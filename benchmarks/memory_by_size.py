@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,8 +22,10 @@ from typing import Any
 import kit
 import numpy as np
 
+from nstd.engine.device import CPU
 from nstd.engine.params import MAX_SIZE, preset
 from nstd.engine.progress import Listener, StepReport, StyleImage
+from nstd.workers.process import environment
 
 CASES = ("512:16", "1024:16", "1024:2", "2048:2.5", "4096:4")
 
@@ -76,7 +79,8 @@ def measure(case: str, asked: argparse.Namespace, pictures: str) -> dict[str, An
         sys.executable, __file__, "--child", "--weights", asked.weights, "--pictures", pictures,
         "--size", size, "--budget", budget, "--steps", steps[0] if steps else str(asked.steps),
     ]  # fmt: skip
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    env = environment(CPU, os.environ)  # as a worker has it
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=env)
     facts: dict[str, Any] = {"size": int(size), "budget_gib": float(budget)}
     if done.returncode:
         return {**facts, "failed": f"exit code {done.returncode}"}

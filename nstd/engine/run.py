@@ -33,6 +33,8 @@ _LOOK_EVERY = 10
 """Steps between two looks at the plateau; chunks end there, so results never depend on timing."""
 _ROLLBACKS = 6
 _HISTORY = 500
+_STRIP = 512
+"""Rows of an image that are turned into pixels at a time."""
 
 
 @dataclass(frozen=True)
@@ -328,6 +330,8 @@ def _one(values: tf.Tensor) -> Any:
 
 def to_pixels(image: tf.Tensor) -> Image:
     """Return (1, H, W, 3) float in [0, 1] as (H, W, 3) uint8, rounded."""
-    values = tf.round(tf.clip_by_value(image[0], 0.0, 1.0) * 255.0)
-    pixels: Image = tf.cast(values, tf.uint8).numpy()
-    return pixels
+    rows = []
+    for top in range(0, image.shape[1], _STRIP):  # a large image has no room for three more
+        values = tf.round(tf.clip_by_value(image[0, top : top + _STRIP], 0.0, 1.0) * 255.0)
+        rows.append(tf.cast(values, tf.uint8).numpy())
+    return np.concatenate(rows)
