@@ -14,13 +14,12 @@ import time
 import unicodedata
 from typing import Any
 
+from nstd.jobs.free_names import cut, free_stem
 from nstd.jobs.job import Job
 from nstd.jobs.publish import (
     call,
-    cut,
     directory,
     exists,
-    free_stem,
     guard,
     make_folder,
     remove_tree,

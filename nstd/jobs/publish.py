@@ -20,11 +20,11 @@ import re
 import secrets
 import signal
 import stat
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
 from nstd.errors import NoSpaceError, StorageError
-from nstd.jobs.text import folded, shown
+from nstd.jobs.text import shown
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,7 +37,6 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _NO_RENAMEAT2 = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
 _RENAME_NOREPLACE = 1
-_NAME_BYTES = 255
 
 
 def _no_hook(_name: str) -> None:
@@ -311,35 +310,6 @@ def sha256_of(folder: str | int, name: str) -> str | None:
         return None
     with open(descriptor, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def free_stem(
-    folder: str | int, stem: str, extensions: tuple[str, ...], taken: Container[str] = ()
-) -> str:
-    """Return ``stem``, or ``stem-2``, ``stem-3``, ...: the first that is free with every extension.
-
-    Names count as equal where a Windows or macOS client would see one file, and ``taken`` holds
-    further ``folded`` names to avoid. A stem that is too long for the file system is cut.
-    """
-    with directory(folder) as descriptor:
-        present = {folded(name) for name in os.listdir(descriptor)}
-    longest = max((len(os.fsencode(extension)) for extension in extensions), default=0)
-    number = 1
-    while True:
-        tail = "" if number == 1 else f"-{number}"
-        free = cut(stem, _NAME_BYTES - longest - len(tail)) + tail
-        names = [folded(free + extension) for extension in extensions]
-        if not any(name in present or name in taken for name in names):
-            return free
-        number += 1
-
-
-def cut(name: str, size: int) -> str:
-    """Return the longest beginning of ``name`` that takes at most ``size`` bytes."""
-    data = os.fsencode(name)
-    if len(data) <= size:
-        return name
-    return data[: max(size, 1)].decode("utf-8", "ignore")
 
 
 def make_folder(path: str) -> None:

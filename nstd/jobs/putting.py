@@ -11,10 +11,10 @@ import errno
 import os
 import stat
 
+from nstd.jobs.free_names import free_stem
 from nstd.jobs.publish import (
     call,
     copy_new,
-    free_stem,
     rename_noreplace,
     sha256_of,
     temporary_name,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from nstd.errors import StorageError
 from nstd.jobs import publish
+from nstd.jobs.free_names import free_stem
 from nstd.jobs.job import Output
 from nstd.jobs.names import shown
 
@@ -102,7 +103,7 @@ class Outbox:
     def _choose(self, parcel: Parcel) -> Outputs:
         extension = parcel.extension
         with publish.guard(parcel.folder or self.path), self._folder(parcel.folder) as folder:
-            stem = publish.free_stem(folder, parcel.stem, (extension, ".json"))
+            stem = free_stem(folder, parcel.stem, (extension, ".json"))
         report = _report(parcel.report, stem + extension)
         above = f"{parcel.folder}/" if parcel.folder else ""
         return (
@@ -152,7 +153,7 @@ class Outbox:
         name = _noted(job_dir)
         with publish.guard(self._previews), self._folder(self._previews) as folder:
             if name is None:
-                name = publish.free_stem(folder, stem, (".jpg",)) + ".jpg"
+                name = free_stem(folder, stem, (".jpg",)) + ".jpg"
                 # No fsync: a note that a power cut takes costs a stale preview, not a picture.
                 with open(os.path.join(job_dir, PREVIEW_NOTE), "w", encoding="utf-8") as note:
                     note.write(name)

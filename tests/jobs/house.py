@@ -14,6 +14,7 @@ from pathlib import Path
 
 from nstd.errors import CancelledError
 from nstd.jobs import publish
+from nstd.jobs.free_names import free_stem
 from nstd.jobs.grouping import SidecarReader, group
 from nstd.jobs.inputs import InboxFile, LibraryStyle, Rules
 from nstd.jobs.job import Intake, Job, Output
@@ -133,7 +134,7 @@ class House:
         outputs = job.outputs
         with publish.guard("outbox"):
             if not outputs:
-                stem = publish.free_stem(str(self.outbox), job.spec.result_stem, (".jpg",))
+                stem = free_stem(str(self.outbox), job.spec.result_stem, (".jpg",))
                 outputs = (Output(f"{stem}.jpg", digest, "picture"),)
                 self.ledger.begin_delivery(job.id, outputs)
             if publish.sha256_of(str(self.outbox), outputs[0].name) != digest:

@@ -13,6 +13,7 @@ import pytest
 
 from nstd.errors import NoSpaceError, StorageError
 from nstd.jobs import publish
+from nstd.jobs.free_names import free_stem
 
 
 class Crash(BaseException):
@@ -194,22 +195,20 @@ def test_file_systems_without_renameat2_or_links_never_replace_either(
 def test_one_free_stem_serves_all_extensions(tmp_path: Path) -> None:
     for name in ("beach.json", "beach-2.jpg"):
         (tmp_path / name).touch()
-    assert publish.free_stem(str(tmp_path), "beach", (".jpg", ".json")) == "beach-3"
-    assert (
-        publish.free_stem(str(tmp_path), "beach", (".jpg", ".json"), {"beach-3.jpg"}) == "beach-4"
-    )
+    assert free_stem(str(tmp_path), "beach", (".jpg", ".json")) == "beach-3"
+    assert free_stem(str(tmp_path), "beach", (".jpg", ".json"), {"beach-3.jpg"}) == "beach-4"
 
 
 def test_names_that_clients_see_as_one_are_not_free(tmp_path: Path) -> None:
     (tmp_path / "CAFE\u0301.jpg").touch()
-    assert publish.free_stem(str(tmp_path), "caf\u00e9", (".jpg",)) == "caf\u00e9-2"
+    assert free_stem(str(tmp_path), "caf\u00e9", (".jpg",)) == "caf\u00e9-2"
 
 
 def test_a_stem_too_long_for_the_file_system_is_cut_between_characters(tmp_path: Path) -> None:
-    stem = publish.free_stem(str(tmp_path), "é" * 200, (".jpg", ".json"))
+    stem = free_stem(str(tmp_path), "é" * 200, (".jpg", ".json"))
     assert set(stem) == {"é"}
     publish.write_atomic(str(tmp_path), stem + ".json", b"", replace=False)
-    assert publish.free_stem(str(tmp_path), "é" * 200, (".jpg", ".json")).endswith("-2")
+    assert free_stem(str(tmp_path), "é" * 200, (".jpg", ".json")).endswith("-2")
 
 
 def test_sweep_removes_temporaries_and_nothing_else(tmp_path: Path) -> None:
