@@ -53,7 +53,7 @@ def child(asked: argparse.Namespace) -> None:
         "width": width,
         "height": height,
         "tile": result.plan["levels"][-1]["tile"],
-        "history": result.plan.get("history"),
+        "history": result.plan["adapted"].get("history", params.history),
         "step_seconds": step_seconds(reports),
         "prepare_seconds": result.seconds["prepare"],
         "peak_bytes": kit.peak_bytes(),

@@ -195,12 +195,21 @@ def tv_loss(images: tf.Tensor) -> tf.Tensor:
             # by padding: the gradients of the four slices take as long as a small convolution
             share = [2.0 / tf.cast(tf.size(each[0]), tf.float32) for each in (across, down)]
             a, d = across * share[0], down * share[1]
-            slope = tf.pad(a, _LEFT) - tf.pad(a, _RIGHT) + tf.pad(d, _TOP) - tf.pad(d, _BOTTOM)
-            return upstream[:, None, None, None] * slope
+            return upstream[:, None, None, None] * (back_across(a) + back_down(d))
 
         return tf.add_n(means), back
 
     return varied(images)
+
+
+def back_across(slopes: tf.Tensor) -> tf.Tensor:
+    """Return the gradient of pixels from that of their differences to the left neighbour."""
+    return tf.pad(slopes, _LEFT) - tf.pad(slopes, _RIGHT)
+
+
+def back_down(slopes: tf.Tensor) -> tf.Tensor:
+    """Return the gradient of pixels from that of their differences to the neighbour above."""
+    return tf.pad(slopes, _TOP) - tf.pad(slopes, _BOTTOM)
 
 
 _TOP, _BOTTOM = [[0, 0], [1, 0], [0, 0], [0, 0]], [[0, 0], [0, 1], [0, 0], [0, 0]]

@@ -31,8 +31,6 @@ Array = NDArray[Any]
 """A whole map, in the host's memory: TensorFlow copies a variable whole to read a part of it."""
 Regions = tuple[Moments, ...]
 _NOTHING: Array = np.zeros((1, 0, 0, 1), np.float32)
-_TOP, _BOTTOM = [[0, 0], [1, 0], [0, 0], [0, 0]], [[0, 0], [0, 1], [0, 0], [0, 0]]
-_LEFT, _RIGHT = [[0, 0], [0, 0], [1, 0], [0, 0]], [[0, 0], [0, 0], [0, 1], [0, 0]]
 _STRIP = 256
 """Rows of an image that the terms of its pixels are computed for at a time."""
 
@@ -224,8 +222,8 @@ class TiledObjective:
         tv = shares[0] * tf.reduce_sum(across**2, axes)
         # the difference to the row above is that strip's loss, but moves this row, too
         tv += shares[1] * tf.reduce_sum(down[:, own[0] :] ** 2, axes)
-        slope = shares[0] * (tf.pad(across, _LEFT) - tf.pad(across, _RIGHT))
-        slope += shares[1] * (tf.pad(down, _TOP) - tf.pad(down, _BOTTOM))[:, mine]
+        slope = shares[0] * losses.back_across(across)
+        slope += shares[1] * losses.back_down(down)[:, mine]
         slope = weights["tv"] * tf.where(tf.equal(beyond, 0.0), slope, 0.0)
         slope += weights["range"] * shares[2] * beyond
         out_of_range = weights["range"] * shares[2] * tf.reduce_sum(beyond**2, axes)
