@@ -92,6 +92,16 @@ def is_same(file: InboxFile, found: os.stat_result) -> bool:
     )  # fmt: skip
 
 
+def hash_input(root: str, folder: str, file: InboxFile) -> str:
+    """Return the sha256 of a file; ChangedError, StorageError."""
+    with (
+        guard(file.path),
+        _folder_of(root, folder, file) as here,
+        opened(here, file) as descriptor,
+    ):
+        return _hash(descriptor)
+
+
 def read_input(root: str, folder: str, file: InboxFile, limit: int) -> bytes:
     """Return at most ``limit`` bytes of a file; ChangedError, StorageError."""
     with (
@@ -147,22 +157,19 @@ def _style_changed(path: str) -> ChangedError:
 # --- out of the inbox ------------------------------------------------------------------------
 
 
-def is_still_there(inbox: str, taken: Taken, sha256: str) -> bool:
-    """Whether the inbox still holds the very file that was taken.
-
-    Where only the ctime differs (a chmod, a changed attribute), its bytes decide.
-    """
+def is_still_there(inbox: str, taken: Taken) -> bool:
+    """Whether the inbox still holds the very file that was taken (``Taken.may_be``)."""
     folder, _, name = taken.path.rpartition("/")
     try:
         with beneath(inbox, folder) as here:
-            return _is_taken(here, name, taken, sha256)
+            return _is_taken(here, name, taken)
     except OSError as error:
         if error.errno in _GONE:
             return False
         raise
 
 
-def remove_taken(inbox: str, taken: Taken, sha256: str) -> None:
+def remove_taken(inbox: str, taken: Taken) -> None:
     """Remove from the inbox what the spool holds; a newer file of that name stays.
 
     The name's disappearance is durable when this returns. Raises StorageError.
@@ -171,7 +178,7 @@ def remove_taken(inbox: str, taken: Taken, sha256: str) -> None:
     with guard(taken.path):
         try:
             with beneath(inbox, folder) as here:
-                if _is_taken(here, name, taken, sha256):
+                if _is_taken(here, name, taken):
                     call("unlink", os.unlink, name, dir_fd=here)
                 with contextlib.suppress(OSError):  # some remote file systems refuse it
                     sync_folder(here)
@@ -180,7 +187,7 @@ def remove_taken(inbox: str, taken: Taken, sha256: str) -> None:
                 raise
 
 
-def _is_taken(folder: int, name: str, taken: Taken, sha256: str) -> bool:
+def _is_taken(folder: int, name: str, taken: Taken) -> bool:
     try:
         descriptor = call("open", os.open, name, FILE_FLAGS, dir_fd=folder)
     except OSError as error:
@@ -192,8 +199,9 @@ def _is_taken(folder: int, name: str, taken: Taken, sha256: str) -> bool:
         if not stat.S_ISREG(found.st_mode):
             return False
         numbers = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        known = taken.numbers
-        return numbers == known or (numbers[:4] == known[:4] and _hash(descriptor) == sha256)
+        if numbers == taken.numbers:
+            return True
+        return taken.may_be(numbers) and _hash(descriptor) == taken.sha256
     finally:
         os.close(descriptor)
 

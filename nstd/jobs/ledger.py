@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nstd.errors import NstdError, UsageError
-from nstd.jobs.inputs import InboxFile
 from nstd.jobs.job import (
     COLUMNS,
     ENDED,
@@ -26,8 +25,7 @@ from nstd.jobs.job import (
     from_row,
     to_column,
 )
-from nstd.jobs.ledger_file import LedgerFile
-from nstd.jobs.taken import Taken
+from nstd.jobs.taken import Taken, TakenFiles
 from nstd.jobs.text import shown
 
 RequestKind = Literal["retry", "cancel"]
@@ -54,7 +52,7 @@ class Request:
     """None until the daemon has dealt with it; empty when it went well, else the sentence."""
 
 
-class Ledger(LedgerFile):
+class Ledger(TakenFiles):
     """SQLite in WAL mode with ``synchronous=FULL``: what it said is on the disk."""
 
     def __init__(self, path: str, clock: Callable[[], float] = time.time) -> None:
@@ -72,40 +70,6 @@ class Ledger(LedgerFile):
             self._run(sql, *values)
             self._remember(taken)
             self._event(job.id, job.state, job.message)
-
-    def remember(self, taken: Sequence[Taken]) -> None:
-        """Note inbox files that were copied; a later state of the same path replaces the former."""
-        with self._transaction():
-            self._remember(taken)
-
-    def already_taken(self, file: InboxFile) -> bool:
-        """Whether exactly this state of the file was taken before and left in place."""
-        found = self._one("SELECT * FROM taken WHERE path = ?", Taken.key(file.path))
-        return found is not None and Taken.from_row(found).is_of(file)
-
-    def to_remove(self) -> list[Taken]:
-        """Return the inbox files that are in the spool and still have to leave the inbox."""
-        rows = self._all("SELECT * FROM taken WHERE remove = 1 ORDER BY job, path")
-        return [Taken.from_row(row) for row in rows]
-
-    def removed(self, taken: Sequence[Taken]) -> None:
-        """Forget inbox files that have left the inbox."""
-        with self._transaction():
-            for each in taken:
-                sql = "DELETE FROM taken WHERE path = ? AND identity = ?"
-                self._run(sql, Taken.key(each.path), each.identity)
-
-    def forget_taken(self, gone: Callable[[str], bool]) -> int:
-        """Forget copied files that ``gone`` says are in the inbox no more; returns how many."""
-        rows = self._all("SELECT * FROM taken WHERE remove = 0")
-        lost = [taken for row in rows if gone((taken := Taken.from_row(row)).path)]
-        if lost:
-            self.removed(lost)
-        return len(lost)
-
-    def _remember(self, taken: Sequence[Taken]) -> None:
-        for each in taken:
-            self._run("INSERT OR REPLACE INTO taken VALUES (?, ?, ?, ?, ?)", *each.to_row())
 
     # --- the way of a job --------------------------------------------------------------------
 

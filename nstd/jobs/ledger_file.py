@@ -51,6 +51,10 @@ MIGRATIONS = (
     """
     CREATE INDEX jobs_by_state_and_end ON jobs (state, ended, id);
     """,
+    # 4: a file of which only the times have changed is known by its bytes.
+    """
+    ALTER TABLE taken ADD COLUMN sha256 TEXT NOT NULL DEFAULT '';
+    """,
 )
 VERSION = len(MIGRATIONS)
 

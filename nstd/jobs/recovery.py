@@ -61,10 +61,7 @@ def _admitted_anew(spool: Spool, job: Job) -> bool:
     """Whether all inputs still lie where this folder's were copied from."""
     if job.retry_of is not None:
         return aside.find(spool.folders.failed, job.retry_of) is not None
-    return all(
-        intake.is_still_there(spool.folders.inbox, _taken(job, each), each.sha256)
-        for each in job.inputs
-    )
+    return all(intake.is_still_there(spool.folders.inbox, _taken(job, each)) for each in job.inputs)
 
 
 def _taken(job: Job, each: StoredInput) -> Taken:
@@ -72,7 +69,7 @@ def _taken(job: Job, each: StoredInput) -> Taken:
         job.folder, each.name, each.size, each.mtime_ns, each.ctime_ns, each.dev, each.inode,
         job.since, settled=True,
     )  # fmt: skip
-    return Taken.of(file, job.id, remove=True, at=job.admitted)
+    return Taken.of(file, job.id, remove=True, at=job.admitted, sha256=each.sha256)
 
 
 def _row(spool: Spool, job: Job, present: set[str]) -> list[str]:

@@ -52,7 +52,7 @@ def retry(spool: Spool, job_id: str, library: Mapping[str, LibraryStyle], rules:
         retry_of=job.id,
     )
     plan = Plan(inputs, root=path, folder="", spec=spec, error=None, library=library)
-    new = spool.take_in(plan, blank, [])
+    new = spool.take_in(plan, blank)
     spool.clear_retried(job.id)
     return new
 

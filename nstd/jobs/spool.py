@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from nstd.errors import NstdError
 from nstd.jobs import admission, aside, intake, originals
@@ -32,7 +32,7 @@ from nstd.jobs.publish import (
     temporary_name,
 )
 from nstd.jobs.spec import INPUT_FOLDER
-from nstd.jobs.taken import Taken
+from nstd.jobs.taken import Taken, identity, numbers
 
 MAX_READ_BYTES = 256 * 1024
 """A longer sidecar is none, or is refused for its length."""
@@ -109,25 +109,25 @@ class Spool:
             admitted=now,
             priority=candidate.priority,
         )
-        taken = [
-            Taken.of(each.file, blank.id, remove=mode == "move", at=now)
-            for each in candidate.inputs
-            if mode == "copy" or not each.stays
-        ]
-        job = self.take_in(plan, blank, taken)
+        leave = [each.file for each in candidate.inputs if mode == "copy" or not each.stays]
+        job = self.take_in(plan, blank, leave)
         with contextlib.suppress(NstdError):  # the job is admitted; ``catch_up`` tries again
             self.clear_inbox(job.id)
         return job
 
-    def take_in(self, plan: Plan, blank: Job, taken: list[Taken]) -> Job:
-        """Copy what ``plan`` names into a new job folder, and commit the job with ``taken``."""
+    def take_in(self, plan: Plan, blank: Job, taken: Sequence[InboxFile] = ()) -> Job:
+        """Copy what ``plan`` names into a new job folder, and commit the job.
+
+        Of its inputs, those in ``taken`` are never offered again: they leave the inbox, or stay
+        there (``copy`` intake).
+        """
         with guard(self.folders.spool), directory(self.folders.spool) as spool:
             temporary = temporary_name()
             try:
                 job = admission.build(spool, temporary, blank, plan)
                 rename_noreplace(spool, temporary, spool, job.id)
                 sync_folder(spool)
-                self.ledger.admit(job, taken)
+                self.ledger.admit(job, _noted(job, taken))
             except BaseException:
                 with contextlib.suppress(OSError, NstdError):
                     remove_tree(spool, temporary)
@@ -151,19 +151,24 @@ class Spool:
         for taken in self.ledger.to_remove():
             if job_id in {None, taken.job}:
                 try:
-                    intake.remove_taken(self.folders.inbox, taken, self._sha256(taken))
+                    intake.remove_taken(self.folders.inbox, taken)
                     self.ledger.removed([taken])
                 except NstdError as error:
                     notes.append(str(error))
         return notes
 
-    def _sha256(self, taken: Taken) -> str:
-        """Return the hash of the bytes that were taken; empty when nobody knows it any more."""
-        name = os.path.basename(taken.path)
-        with contextlib.suppress(KeyError):
-            inputs = self.ledger.get(taken.job).inputs
-            return next((each.sha256 for each in inputs if each.name == name), "")
-        return ""
+    def recognises(self, file: InboxFile) -> bool:
+        """Whether a settled file was taken before, and only its times are others now.
+
+        Then it is remembered as it is now. Raises ChangedError, StorageError.
+        """
+        taken = self.ledger.taken(file.path)
+        if taken is None or not taken.may_be(numbers(file)):
+            return False
+        if intake.hash_input(self.folders.inbox, file.folder, file) != taken.sha256:
+            return False
+        self.ledger.remember([replace(taken, identity=identity(file))])
+        return True
 
     # --- out ---------------------------------------------------------------------------------
 
@@ -237,3 +242,13 @@ class Spool:
             except NstdError as error:
                 notes.append(f"Job {job.id} cannot be put away yet: {error}")
         return notes
+
+
+def _noted(job: Job, files: Sequence[InboxFile]) -> list[Taken]:
+    """Note what ``job`` has copies of; in ``move`` intake it has still to leave the inbox."""
+    digests = {each.name: each.sha256 for each in job.inputs}
+    remove = job.intake == "move"
+    return [
+        Taken.of(file, job.id, remove=remove, at=job.admitted, sha256=digests[file.name])
+        for file in files
+    ]

@@ -141,6 +141,8 @@ class Gathering:
             self._regroup_at = now
         self._find_owner(now)
         self.scan = self.inbox.scan(now)
+        if self.scan.left:
+            self._house.ledger.left_the_inbox(self.scan.left)
         self.sync_tool = self.scan.sync_tool or self.sync_tool
         self._note_scan(now, began, hinted=hinted)
         self.watcher.canary = self.mode == "move"

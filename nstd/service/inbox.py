@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import structlog
 
+from nstd.errors import NstdError
 from nstd.jobs import names
 from nstd.jobs.inputs import InboxFile
 from nstd.service import places, settling
@@ -52,6 +53,7 @@ class Inbox:
         patience: Patience | None = None,
         limits: Limits | None = None,
         taken: Taken = _never,
+        recognises: Taken = _never,
         mount: str = "",
     ) -> None:
         self.path = path
@@ -61,6 +63,8 @@ class Inbox:
         self.limits = limits or Limits()
         self.taken = taken
         """Tells which files were taken before and left in place (copy intake)."""
+        self.recognises = recognises
+        """Tells it of a file that has settled with other times than it was taken with."""
         self._memory = Memory()
         self._identity: places.Identity | None = None
         self._seen = False
@@ -142,6 +146,8 @@ class Inbox:
         share = -(-len(self._memory.tracked) // SCANS_FOR_A_FLOOD)
         for tracked in due[: max(self.limits.looks, share)]:
             self._look(root, tracked, now, self.patience)
+            if tracked.file.settled:
+                self._recognise(tracked, now)
         result.due = min((t.next_look for t in waiting if not t.file.settled), default=None)
         for tracked in self._in_order():
             (result.taken if tracked.file.taken else result.files).append(tracked.file)
@@ -157,6 +163,15 @@ class Inbox:
             log.exception("inbox.look_failed", file=names.shown(file.path))
             tracked.next_look = now + LOOK_RETRY_S
             tracked.file = settling.unsettle(file, "could not be looked at; see the log")
+
+    def _recognise(self, tracked: Tracked, now: float) -> None:
+        """Mark what was taken before; what changes meanwhile, or resists, is looked at again."""
+        try:
+            if self.recognises(tracked.file):
+                tracked.file = replace(tracked.file, taken=True)
+        except NstdError as error:
+            tracked.next_look = now + LOOK_RETRY_S
+            tracked.file = settling.unsettle(tracked.file, error.message)
 
     def _in_order(self) -> list[Tracked]:
         return sorted(self._memory.tracked.values(), key=lambda t: t.file.first_seen)

@@ -133,7 +133,12 @@ def make_house(config: Config, executor: Executor, now: Callable[[], float]) -> 
 def make_inbox(house: House) -> Inbox:
     """Return the inbox as configured."""
     path = str(house.config.folders.inbox)
-    inbox = Inbox(path, taken=house.ledger.already_taken, mount=house.mounts.of(path))
+    inbox = Inbox(
+        path,
+        taken=house.ledger.already_taken,
+        recognises=house.spool.recognises,
+        mount=house.mounts.of(path),
+    )
     tune_inbox(inbox, house.config)
     return inbox
 

@@ -52,6 +52,8 @@ class Scan:
     """Photographs and sidecars, settled or not, in the order in which they came."""
     taken: list[InboxFile] = field(default_factory=list)
     """Files that became jobs before and were left in place (copy intake)."""
+    left: list[str] = field(default_factory=list)
+    """Paths of such files that the last scan saw, and that are gone."""
     refused: list[InboxFile] = field(default_factory=list)
     """Links, pipes, devices: never read, left where they are, with the reason."""
     ignored: Counter[str] = field(default_factory=Counter)
@@ -135,6 +137,7 @@ class Walk:
                 where = names.shown(folder) or "The inbox"
                 self._result.problems.append(f"{where} cannot be read: {reason}.")
         self._keep_unread()
+        self._note_left()
         return Memory(self._new, self._passed)
 
     def _keep_unread(self) -> None:
@@ -146,6 +149,11 @@ class Walk:
                     tracked.next_look += self._rules.settle_s
                     tracked.file = settling.unsettle(tracked.file, "its folder cannot be read")
                     self._new[place] = tracked
+
+    def _note_left(self) -> None:
+        for place, tracked in self._old.items():
+            if tracked.file.taken and place not in self._new and place[0] not in self._unread:
+                self._result.left.append(tracked.file.path)
 
     def _folder(self, folder: str) -> None:
         descriptor = open_folder(self._root, folder)

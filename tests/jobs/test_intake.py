@@ -122,45 +122,49 @@ def test_reading_stops_at_the_limit(inbox: Path) -> None:
 
 
 def taken(inbox: Path) -> Taken:
-    return Taken.of(seen(inbox, "x/a.jpg"), "job", remove=True, at=0.0)
-
-
-def digest(inbox: Path) -> str:
-    return copy(inbox, seen(inbox, "x/a.jpg"))
+    file = seen(inbox, "x/a.jpg")
+    return Taken.of(file, "job", remove=True, at=0.0, sha256=copy(inbox, file))
 
 
 def test_what_was_taken_leaves_the_inbox_once(inbox: Path) -> None:
-    note, known = taken(inbox), digest(inbox)
-    assert intake.is_still_there(str(inbox), note, known)
-    intake.remove_taken(str(inbox), note, known)
+    note = taken(inbox)
+    assert intake.is_still_there(str(inbox), note)
+    intake.remove_taken(str(inbox), note)
     assert not (inbox / "x" / "a.jpg").exists()
-    assert not intake.is_still_there(str(inbox), note, known)
-    intake.remove_taken(str(inbox), note, known)
+    assert not intake.is_still_there(str(inbox), note)
+    intake.remove_taken(str(inbox), note)
 
 
-def test_a_changed_mode_does_not_keep_a_taken_file_in_the_inbox(inbox: Path) -> None:
-    note, known = taken(inbox), digest(inbox)
-    (inbox / "x" / "a.jpg").chmod(0o600)
-    assert note.numbers[4] != (inbox / "x" / "a.jpg").stat().st_ctime_ns
-    intake.remove_taken(str(inbox), note, known)
-    assert not (inbox / "x" / "a.jpg").exists()
+@pytest.mark.parametrize("change", ["mode", "old mtime"])
+def test_other_times_do_not_keep_a_taken_file_in_the_inbox(inbox: Path, change: str) -> None:
+    note, path = taken(inbox), inbox / "x" / "a.jpg"
+    path.chmod(0o600) if change == "mode" else os.utime(path, (1e9, 1e9))
+    assert note.numbers[4] != path.stat().st_ctime_ns
+    intake.remove_taken(str(inbox), note)
+    assert not path.exists()
+
+
+def test_the_same_bytes_written_again_stay(inbox: Path) -> None:
+    note, path = taken(inbox), inbox / "x" / "a.jpg"
+    path.write_bytes(path.read_bytes())
+    intake.remove_taken(str(inbox), note)
+    assert path.exists()
 
 
 def test_a_newer_file_of_the_same_name_stays(inbox: Path) -> None:
-    note, known = taken(inbox), digest(inbox)
-    path = inbox / "x" / "a.jpg"
+    note, path = taken(inbox), inbox / "x" / "a.jpg"
     times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
     path.write_bytes(b"PHOTOGRAPH")
     os.utime(path, ns=times)  # same size, same mtime: only the bytes tell
-    intake.remove_taken(str(inbox), note, known)
+    intake.remove_taken(str(inbox), note)
     assert path.read_bytes() == b"PHOTOGRAPH"
 
 
 @pytest.mark.parametrize("swap", [link, pipe, folder_link])
 def test_removal_follows_no_link(inbox: Path, swap: Callable[[Path], object]) -> None:
-    note, known = taken(inbox), digest(inbox)
+    note = taken(inbox)
     swap(inbox / "x" / "a.jpg")
-    intake.remove_taken(str(inbox), note, known)
+    intake.remove_taken(str(inbox), note)
     assert (inbox.parent / "secret").exists()
     assert os.path.lexists(inbox / "x" / "a.jpg")
 

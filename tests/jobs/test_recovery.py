@@ -52,6 +52,27 @@ def test_a_folder_that_was_never_committed_goes_and_its_photograph_stays(house: 
     assert house.admit()
 
 
+def test_a_photograph_that_got_its_old_times_after_the_crash_is_taken_once(house: House) -> None:
+    house.mode = "copy"
+    (house.inbox / "starry").mkdir()
+    path = house.inbox / "starry" / "a.jpg"
+    path.write_bytes(b"photograph")
+
+    def die(name: str) -> None:
+        if name == "commit":
+            raise Crash
+
+    publish.hook = die
+    with pytest.raises(Crash):
+        house.admit()
+    publish.hook = publish._no_hook
+    os.utime(path, (1e9, 1e9))  # as Syncthing does once the file has its name
+    again(house)
+    assert os.listdir(house.folders.spool) == []
+    assert house.admit()
+    assert not house.admit()
+
+
 def test_a_lost_ledger_loses_no_photograph(house: House) -> None:
     job = admitted(house, {"starry/a.jpg": b"photograph", "starry/a.yaml": b"priority: 3"})
     forget(house)

@@ -99,6 +99,41 @@ def test_copy_intake_never_touches_the_inbox_and_takes_a_file_once(house: House)
     assert house.admit()
 
 
+@pytest.mark.parametrize("mtime", [None, 1e9], ids=["mode", "old mtime"])
+def test_a_copied_file_with_other_times_is_recognised_by_its_bytes(
+    house: House, mtime: float | None
+) -> None:
+    house.mode = "copy"
+    admitted(house, {"starry/a.jpg": b"photograph"})
+    path = house.inbox / "starry" / "a.jpg"
+    path.chmod(0o600) if mtime is None else os.utime(path, (mtime, mtime))
+    (file,) = house.files()
+    assert not file.taken
+    assert house.spool.recognises(file)
+    (file,) = house.files()
+    assert file.taken
+
+
+def test_a_drop_of_the_same_or_other_bytes_is_another_job(house: House) -> None:
+    house.mode = "copy"
+    admitted(house, {"starry/a.jpg": b"photograph"})
+    path = house.inbox / "starry" / "a.jpg"
+    path.write_bytes(b"photograph")
+    assert not house.spool.recognises(house.files()[0])
+    path.write_bytes(b"PHOTOGRAPH")
+    os.utime(path, (1e9, 1e9))
+    assert not house.spool.recognises(house.files()[0])
+
+
+def test_what_left_the_inbox_is_not_recognised_when_it_comes_again(house: House) -> None:
+    house.mode = "copy"
+    admitted(house, {"starry/a.jpg": b"photograph"})
+    house.ledger.left_the_inbox(["starry/a.jpg"])
+    assert house.files()[0].taken  # a folder was moved away and back
+    (house.inbox / "starry" / "a.jpg").chmod(0o600)
+    assert not house.spool.recognises(house.files()[0])
+
+
 def test_a_failed_job_appears_with_its_inputs_and_the_reason(house: House) -> None:
     job = admitted(house, {"starry/a.jpg": b"photograph"})
     house.spool.set_aside(job.id, DecodeError("'a.jpg' is torn.", "Copy it again."))

@@ -555,6 +555,35 @@ def test_copy_intake_never_touches_the_inbox(tmp_path: Path) -> None:
     bench.stop()
 
 
+def test_in_copy_intake_a_photograph_is_painted_again_when_it_is_dropped_again(
+    tmp_path: Path,
+) -> None:
+    bench = small(tmp_path, **{"inbox.intake": "copy"})
+    bench.style()
+    path = bench.drop("starry/beach.jpg")
+    data = path.read_bytes()
+
+    def jobs() -> int:
+        bench.tick(10.0)
+        bench.settle()
+        bench.paint()
+        return len(bench.jobs())
+
+    assert jobs() == 1
+    path.chmod(0o600)
+    assert jobs() == 1
+    os.utime(path, (1e9, 1e9))  # a sync tool gives it its old times
+    assert jobs() == 1
+    path.write_bytes(data)
+    assert jobs() == 2
+    path.unlink()
+    bench.tick(10.0)
+    path.write_bytes(data)
+    os.utime(path, (1e9, 1e9))
+    assert jobs() == 3
+    bench.stop()
+
+
 def test_in_copy_intake_a_new_sidecar_may_name_a_photograph_that_was_painted_before(
     tmp_path: Path,
 ) -> None:

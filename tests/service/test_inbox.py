@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from nstd.errors import NstdError, StorageError
 from nstd.jobs.inputs import InboxFile
 from nstd.photo.completeness import completeness
 from nstd.service import inbox as module
@@ -549,6 +550,47 @@ def test_a_file_taken_before_is_listed_apart_and_never_opened(
         assert scan.files == []
         assert [file.path for file in scan.taken] == ["a.jpg"]
     assert asked == ["a.jpg"]
+
+
+def test_a_file_that_is_recognised_once_it_has_settled_is_taken(folder: Path, jpeg: bytes) -> None:
+    asked: list[str] = []
+
+    def recognises(file: InboxFile) -> bool:
+        asked.append(file.path)
+        return file.name == "a.jpg"
+
+    for name in ("a.jpg", "b.jpg"):
+        (folder / name).write_bytes(jpeg)
+    inbox = Inbox(str(folder), recognises=recognises)
+    inbox.scan(0.0)
+    assert asked == []
+    for second in (2.0, 3.0):
+        scan = inbox.scan(second)
+        assert settled(scan) == ["b.jpg"]
+        assert [file.path for file in scan.taken] == ["a.jpg"]
+        assert not scan.left
+    assert asked == ["a.jpg", "b.jpg"]
+    (folder / "a.jpg").unlink()
+    assert inbox.scan(4.0).left == ["a.jpg"]
+    assert inbox.scan(5.0).left == []
+
+
+def test_a_file_that_cannot_be_recognised_just_now_is_looked_at_again(
+    folder: Path, jpeg: bytes
+) -> None:
+    answers: list[NstdError | None] = [StorageError("'a.jpg' cannot be read."), None]
+
+    def recognises(_file: InboxFile) -> bool:
+        if (error := answers.pop(0)) is not None:
+            raise error
+        return False
+
+    (folder / "a.jpg").write_bytes(jpeg)
+    inbox = Inbox(str(folder), recognises=recognises)
+    inbox.scan(0.0)
+    (file,) = inbox.scan(2.0).files
+    assert (file.settled, file.why) == (False, "'a.jpg' cannot be read.")
+    assert settled(inbox.scan(2.0 + module.LOOK_RETRY_S)) == ["a.jpg"]
 
 
 def test_a_taken_file_that_changes_comes_again(folder: Path, jpeg: bytes) -> None:

@@ -10,7 +10,7 @@ import re
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import program
 from tests.service.kit import until
 from tests.service.process import Process
 
@@ -45,6 +46,9 @@ CONFIG = """<configuration version="36">
 </configuration>
 """
 
+LATE_US = 1_500_000
+"""Five times as long as the daemon of the test lets a file settle."""
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
@@ -65,6 +69,8 @@ class Device:
     gui: int = field(default_factory=free_port)
     id: str = ""
     process: subprocess.Popen[bytes] | None = None
+    through: Sequence[str] = ()
+    """The command that runs Syncthing, where something is done to its system calls."""
 
     def make(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +93,15 @@ class Device:
         (self.home / "config.xml").write_text(text)
         with (self.home / "log").open("wb") as log:
             self.process = subprocess.Popen(
-                [self.program, "serve", "--home", str(self.home), "--no-browser", "--no-restart"],
+                [
+                    *self.through,
+                    self.program,
+                    "serve",
+                    "--home",
+                    str(self.home),
+                    "--no-browser",
+                    "--no-restart",
+                ],
                 env=self._environment(),
                 stdout=log,
                 stderr=log,
@@ -115,11 +129,22 @@ class Device:
         return found
 
 
-@pytest.fixture
-def devices(syncthing: str, tmp_path: Path) -> Iterator[tuple[Device, Device]]:
-    """Return a phone and the inbox of a daemon, kept in step."""
+@pytest.fixture(params=["as it is", "times come late"])
+def devices(
+    syncthing: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[tuple[Device, Device]]:
+    """Return a phone and the inbox of a daemon, kept in step.
+
+    Syncthing gives a file its times once it has its name: on a busy machine, maybe after it has
+    settled and was taken.
+    """
     phone = Device(syncthing, tmp_path / "phone-home", tmp_path / "phone")
     inbox = Device(syncthing, tmp_path / "inbox-home", tmp_path / "root" / "inbox")
+    if request.param == "times come late":
+        inbox.through = [
+            program("strace"), "-f", "-qq", "-o", "/dev/null",
+            "-e", "trace=utimensat", "-e", f"inject=utimensat:delay_enter={LATE_US}",
+        ]  # fmt: skip
     with ExitStack() as stack:
         for device in (phone, inbox):
             device.make()
