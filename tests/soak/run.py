@@ -32,6 +32,8 @@ STYLES = 5
 MiB = 2**20
 STALL_S = 300.0
 """Without one more job that ends for so long, something is stuck."""
+LOOKS, LOOKS_GAP_S = 20, 0.05
+"""Looks at a daemon's descriptors, of which the lowest counts: what is never closed is in all."""
 FORMATS = ("jpg", "png", "webp", "tif")
 WARM = {"standin": 25, "builtin": 200}
 """Jobs after which memory has to stay: TensorFlow keeps what it has built for a shape."""
@@ -148,6 +150,7 @@ class Soak:
             time.sleep(0.1)
         time.sleep(1.0)  # a canary, a page and a scan may be under way
         (worker,) = workers
+        daemon_fds = _at_rest(daemon)
         (decoder,) = _children(worker)
         self.samples.append(
             Sample(
@@ -155,7 +158,7 @@ class Soak:
                 _status(daemon, "VmRSS") / 1024,
                 _status(worker, "VmRSS") / 1024,
                 _status(decoder, "VmRSS") / 1024,
-                _descriptors(daemon),
+                daemon_fds,
                 _descriptors(worker),
                 _descriptors(decoder),
                 _status(daemon, "Threads"),
@@ -221,6 +224,15 @@ def _status(pid: int, key: str) -> int:
 
 def _descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def _at_rest(pid: int) -> int:
+    """Return the descriptors that stay open: a scan opens folders, several times a second."""
+    counts = []
+    for _ in range(LOOKS):
+        counts.append(_descriptors(pid))
+        time.sleep(LOOKS_GAP_S)
+    return min(counts)
 
 
 def _watches(pid: int) -> int:
