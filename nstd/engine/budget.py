@@ -1,10 +1,11 @@
 """How a picture fits into the memory it may take: tiles and history (no TensorFlow).
 
-The same job on the same budget gives the same plan, so a plan is part of a job's identity.
+The same job on the same budget gives the same plan.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ _TILES = (1536, 1024, 768, 640, 512, 448, 384, 320, 256, 192, 128)
 _GOOD_TILE = 320
 """Below this side halos cost more time than a longer history saves."""
 _SMALLEST_HISTORY = 1
+_RETRY_SIDE = 0.75
+"""Side of the tiles over what memory ran out with, at most."""
 _COPIES = 2
 """Times that the state of each picture in a batch lies in memory beside the batch: what goes in,
 and what comes out."""
@@ -107,8 +110,9 @@ def plan(
 ) -> MemoryPlan:
     """Choose tiles and history for an image of ``pixels`` within ``budget`` bytes.
 
-    ``smaller``: how often memory ran out before in spite of the plan; each asks for the next
-    smaller tile. The smallest tile is taken even where the prediction exceeds the budget.
+    ``smaller``: how often memory ran out before in spite of the plan; each asks for markedly
+    smaller tiles, smaller than the picture, and half the history. The smallest tile is taken even
+    where the prediction exceeds the budget.
     """
     fits = int(_PAIR_SHARE * budget / (2 * _IMAGE * pixels))
     most = max(min(history, fits), min(history, _SMALLEST_HISTORY))
@@ -122,9 +126,10 @@ def plan(
     room = _UNEVEN * budget
     fitting = (each for each in options if footprint.bytes_for(pixels, *each) <= room)
     tile, pairs = next(fitting, (_TILES[-1], least))
-    if smaller:
-        below = [each for each in _TILES if not tile or each < tile] or [_TILES[-1]]
-        tile = below[min(smaller, len(below)) - 1]
+    for _ in range(smaller):
+        side = _RETRY_SIDE * min(tile or math.inf, math.sqrt(pixels))
+        tile = next((each for each in _TILES if each <= side), _TILES[-1])
+        pairs = max(least, pairs // 2)
     return MemoryPlan(tile, pairs)
 
 

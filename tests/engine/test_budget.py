@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,10 +33,12 @@ def test_a_long_history_gives_way_to_the_picture() -> None:
 
 @given(pixels=st.integers(1000, 70_000_000), gib=st.floats(0.5, 64.0))
 def test_running_out_of_memory_asks_for_ever_smaller_tiles(pixels: int, gib: float) -> None:
-    tiles = [plan(VGG, pixels, 10, gib * GIB, smaller=again).tile for again in range(4)]
-    sizes = [tile or 10**6 for tile in tiles]
-    assert sizes == sorted(sizes, reverse=True)
-    assert all(tile >= 128 for tile in sizes)
+    plans = [plan(VGG, pixels, 10, gib * GIB, smaller=again) for again in range(4)]
+    sizes = [each.tile or pixels**0.5 for each in plans]
+    for before, after in pairwise(sizes):
+        assert after <= 0.75 * before or after == 128
+    pairs = [each.history for each in plans]
+    assert all(after == max(1, before // 2) for before, after in pairwise(pairs))
 
 
 @given(pixels=st.integers(1000, 70_000_000), gib=st.floats(0.5, 64.0))
