@@ -93,6 +93,11 @@ class Adam:
         zeros = tf.zeros_like(image)
         return {"m": zeros, "v": zeros, "t": tf.zeros((tf.shape(image)[0],))}
 
+    @staticmethod
+    def adopt(memory: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Return a checkpoint's memory as this optimizer's."""
+        return memory
+
     def carry(
         self, memory: dict[str, tf.Tensor], resize: Callable[[tf.Tensor], tf.Tensor], ratio: float
     ) -> dict[str, tf.Tensor]:
@@ -159,6 +164,15 @@ class LBFGS:
             # a step, the change of the gradient along it, and 1 / (s·y); 0 marks an empty pair
             memory |= {f"s{i}": zeros, f"y{i}": zeros, f"rho{i}": none}
         return memory
+
+    def adopt(self, memory: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Return a checkpoint's memory as this optimizer's: its newest pairs, as many as it keeps.
+
+        With another budget of memory than before the stop, it may keep more or fewer.
+        """
+        return {
+            name: memory.get(name, none) for name, none in self.init(memory["previous"]).items()
+        }
 
     def carry(
         self, memory: dict[str, tf.Tensor], resize: Callable[[tf.Tensor], tf.Tensor], ratio: float

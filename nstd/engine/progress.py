@@ -60,10 +60,15 @@ class Checkpoint:
     """Everything needed to go on bit for bit: named arrays and JSON-able facts."""
 
     job_hash: str
-    """Hash of inputs, parameters, weights and tile plan: another job's checkpoint is refused."""
+    """Hash of inputs, parameters, weights and versions: another job's checkpoint is refused."""
     facts: Mapping[str, Any]
     arrays: Mapping[str, NDArray[Any]] = field(repr=False)
     """Read from the file one by one, each time they are asked for: together they may be GBs."""
+
+    def close(self) -> None:
+        """Let go of the file, which a newer one may have replaced."""
+        if isinstance(self.arrays, _Arrays):
+            self.arrays.close()
 
     def write(self, file: io.RawIOBase | BinaryIO) -> None:
         """Write an uncompressed .npz that holds no pickles, piece by piece."""
@@ -78,17 +83,19 @@ class Checkpoint:
         Every array is looked at once, for its checksum.
         """
         try:
-            archive = zipfile.ZipFile(file)  # closed when the last array's owner is gone
+            archive = zipfile.ZipFile(file)
             arrays = _Arrays(archive)
             head = json.loads(_array(archive, "head").tobytes())
             for name in arrays:
                 arrays[name]
             return cls(head["job_hash"], head["facts"], arrays)
-        except (ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        except _DAMAGE as error:
             raise InputError("The checkpoint is damaged.", "The job starts anew.") from error
 
 
 _ARRAY = "array."
+_DAMAGE = (ValueError, KeyError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile)
+"""What reading a damaged archive raises; RuntimeError where it seems to be encrypted, say."""
 
 
 class _Arrays(Mapping[str, "NDArray[Any]"]):
@@ -101,6 +108,9 @@ class _Arrays(Mapping[str, "NDArray[Any]"]):
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return _array(self._archive, _ARRAY + name)
+
+    def close(self) -> None:
+        self._archive.close()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

@@ -301,3 +301,19 @@ def scaled(problem: Quadratic, factor: float) -> LossAndGradient:
 def grown(images: Any) -> Any:
     """Return (B, H, W, C) with every pixel four times."""
     return np.repeat(np.repeat(images, 2, 1), 2, 2)
+
+
+def test_a_checkpoint_with_another_number_of_pairs_is_adopted() -> None:
+    problem = Quadratic(SHAPE, 5)
+    common, memory, _ = run(LBFGS(4, 0.01, FAR, 0.0), problem, problem.begin, 7)
+    fewer, same, more = (LBFGS(pairs, 0.01, FAR, 0.0) for pairs in (2, 4, 6))
+    for name, value in same.adopt(memory).items():
+        np.testing.assert_array_equal(value, memory[name])
+    assert fewer.adopt(memory).keys() == fewer.init(common.image).keys()
+    longer = more.adopt(memory)
+    assert not longer["rho5"].numpy().any()
+    for optimizer in (fewer, more):
+        state, kept = common, optimizer.adopt(memory)
+        for _ in range(60):
+            state, kept, terms = optimizer.step(state, kept, problem)
+        assert terms.total.numpy().item() < 1e-6

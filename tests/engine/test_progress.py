@@ -49,6 +49,22 @@ def test_a_flipped_byte_in_an_array_is_noticed() -> None:
         unpacked(bytes(data))
 
 
+def test_a_flipped_byte_anywhere_is_noticed_or_changes_nothing() -> None:
+    whole = checkpoint()
+    data = packed(whole)
+    for at in range(len(data)):
+        for flip in (0x01, 0x08, 0xFF):
+            damaged = bytearray(data)
+            damaged[at] ^= flip
+            try:
+                got = unpacked(bytes(damaged))
+            except InputError:
+                continue
+            assert (got.job_hash, got.facts) == (whole.job_hash, whole.facts)
+            for name, value in got.arrays.items():
+                assert value.tobytes() == whole.arrays[name].tobytes()
+
+
 def test_pickles_are_never_read() -> None:
     buffer = io.BytesIO()
     head = np.frombuffer(b'{"job_hash": "", "facts": {}}', np.uint8)
