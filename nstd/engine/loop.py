@@ -21,6 +21,10 @@ Outcome = tuple[Common, Memory, tf.Tensor]
 class StepLoop(Protocol):
     """Takes up to ``count`` steps; stops early when the state turns unhealthy."""
 
+    def prepare(self, state: State) -> None:
+        """Trace what the steps need, where nothing like it was traced before."""
+        ...
+
     def __call__(
         self, common: Common, memory: Memory, targets: Targets, count: int
     ) -> tuple[Common, Memory, tf.Tensor]:
@@ -35,8 +39,17 @@ class DeviceLoop:
     """The untiled loop: one graph for any batch, height and width; between steps, no host."""
 
     def __init__(self, objective: Objective, optimizer: Adam | LBFGS) -> None:
-        self._objective, self._optimizer = objective, optimizer
+        # A function of its own: in a graph with a cycle TensorFlow finds the quick gradient of
+        # pooling (oneDNN's) by chance only, and a step may take a fifth longer.
+        self._objective = tf.function(
+            objective, autograph=False, experimental_attributes={"_noinline": True}
+        )
+        self._optimizer = optimizer
         self._traced: dict[tuple[int, bool], Any] = {}
+
+    def prepare(self, state: State) -> None:
+        """Trace the graph for this kind of targets, for any batch and size."""
+        self._graph(state).get_concrete_function()
 
     def __call__(
         self, common: Common, memory: Memory, targets: Targets, count: int
@@ -51,16 +64,19 @@ class DeviceLoop:
         what it would be alone, but for rounding. Ends early when one of them turns unhealthy.
         """
         arguments = _side_by_side(states)
-        regions = states[0][2].regions  # a mask makes another graph
+        state, history = self._graph(arguments)(*arguments, tf.constant(count))
+        parts = [_apart(state, len(states)), tf.split(history, len(states), 2)]
+        return [(*state, terms) for state, terms in zip(*parts, strict=True)]
+
+    def _graph(self, state: State) -> Any:
+        regions = state[2].regions  # a mask makes another graph
         if regions not in self._traced:
             self._traced[regions] = tf.function(
                 self._steps,
-                input_signature=[*tf.nest.map_structure(_any_size, arguments), _COUNT],
+                input_signature=[*tf.nest.map_structure(_any_size, state), _COUNT],
                 autograph=False,
             )
-        state, history = self._traced[regions](*arguments, tf.constant(count))
-        parts = [_apart(state, len(states)), tf.split(history, len(states), 2)]
-        return [(*state, terms) for state, terms in zip(*parts, strict=True)]
+        return self._traced[regions]
 
     def _steps(
         self, common: Common, memory: Memory, targets: Targets, count: tf.Tensor
@@ -93,6 +109,9 @@ class TiledLoop:
                 observe(common, terms), memory, gradient
             )
         )
+
+    def prepare(self, state: State) -> None:
+        """Trace nothing yet: the graphs of the stages are small, and tell that they live."""
 
     def __call__(
         self, common: Common, memory: Memory, targets: Targets, count: int
