@@ -79,8 +79,9 @@ class Judge:
         self.objective = Objective(FeatureExtractor(kernels, layers, edge=J.edge), J)
         self.start = tf.constant(content[None], tf.float32) / 255.0
         level = PyramidLevel(0, content.shape[0], content.shape[1], 1)
-        maker = TargetMaker(J, [StyleImage(style)], StyleCache(None), "")
-        self.targets: Targets = maker.build(self.start, level, self.objective)
+        reader = self.objective
+        maker = TargetMaker(J, [StyleImage(style)], StyleCache(None), "", lambda _pixels: reader)
+        self.targets: Targets = maker.build(self.start, level, reader)
         self.graph = tf.function(self.eager, autograph=False)
         self._terms = tf.function(
             lambda image: self.objective.terms(image, self.targets).total, autograph=False

@@ -28,8 +28,8 @@ from judge import J, Judge, PlainAdam, PlainLBFGS, Quality, without_dead_channel
 from nstd.engine import weights
 from nstd.engine.params import StyleParams
 from nstd.engine.progress import Listener, Result, StepReport, StyleImage
-from nstd.engine.run import to_pixels
 from nstd.engine.stylizer import Stylizer
+from nstd.engine.targets import to_pixels
 from nstd.engine.vgg import Kernels, load_kernels
 from nstd.engine.weights import Weights
 from nstd.errors import CancelledError

@@ -61,6 +61,8 @@ def weights_of(params: StyleParams) -> dict[str, tf.Tensor]:
 class Objective:
     """Loss and gradient of one preset's kind of objective."""
 
+    tile = 0
+
     def __init__(self, extractor: FeatureExtractor, params: StyleParams) -> None:
         self.extractor = extractor
         self.content_layers = tuple(layer for layer, _ in params.content_layers)

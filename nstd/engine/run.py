@@ -20,7 +20,8 @@ from nstd.engine.progress import (
     StepReport,
     StyleImage,
 )
-from nstd.engine.targets import Reader, TargetMaker, by_region, resize, shares_of
+from nstd.engine.targets import Reader, TargetMaker, by_region, resize, shares_of, to_pixels
+from nstd.engine.tiling import alive
 from nstd.errors import CancelledError, DivergedError
 
 if TYPE_CHECKING:
@@ -33,8 +34,7 @@ _LOOK_EVERY = 10
 """Steps between two looks at the plateau; chunks end there, so results never depend on timing."""
 _ROLLBACKS = 6
 _HISTORY = 500
-_STRIP = 512
-"""Rows of an image that are turned into pixels at a time."""
+_STAGES = ("prepare", "compile", "optimize")
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,11 @@ class Run:
     listener: Listener
     clock: Callable[[], float]
     job_hash: str
+    smaller: int = 0
+    """How often memory ran out before in spite of the plan."""
     history: list[tuple[int, Losses]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=lambda: {"prepare": 0.0, "optimize": 0.0})
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_STAGES, 0.0))
     level_index: int = 0
     level_losses: list[float] = field(default_factory=list)
     steps_run: list[int] = field(default_factory=list)
@@ -78,13 +80,17 @@ class Run:
     def paint(self, resume: Checkpoint | None) -> Result:
         """Optimize every level and return the picture."""
         self._began = self._reported = self._saved = self._previewed = self.clock()
-        common, memory = self._restore(resume) if resume else self._fresh()
-        while True:
-            level = self.levels[self.level_index]
-            common, memory = self._paint_level(level, common, memory)
-            if self.level_index + 1 == len(self.levels):
-                return self._result(common)
-            common, memory = self._next_level(common, memory)
+        token = alive.set(self.sign_of_life)
+        try:
+            common, memory = self._restore(resume) if resume else self._fresh()
+            while True:
+                level = self.levels[self.level_index]
+                common, memory = self._paint_level(level, common, memory)
+                if self.level_index + 1 == len(self.levels):
+                    return self._result(common)
+                common, memory = self._next_level(common, memory)
+        finally:
+            alive.reset(token)
 
     # --- levels ------------------------------------------------------------------------------
 
@@ -143,8 +149,11 @@ class Run:
             self.sign_of_life()
             content = resize(self.content, level.height, level.width)
             targets = self.targets.build(content, level, backend.reader)
-        del content  # an image of float32 for as long as the level lasts
-        self.seconds["prepare"] += self.clock() - started
+            del content  # an image of float32 for as long as the level lasts
+            prepared = self.clock()
+            backend.loop.prepare((common, memory, targets))
+        self.seconds["prepare"] += prepared - started
+        self.seconds["compile"] += self.clock() - prepared
         if len(self.steps_run) <= self.level_index:
             self.steps_run.append(0)
             self.tiles.append(backend.tile)
@@ -213,7 +222,7 @@ class Run:
 
     def _tell(self, level: PyramidLevel, common: Common, memory: Memory) -> None:
         now = self.clock()
-        at_end = _one(common.step) >= level.steps
+        at_end = self._level_done(level, common)
         if now - self._reported >= self.listener.report_s or at_end:
             self._reported = now
             self.listener.report(self._report(level, now))
@@ -250,6 +259,7 @@ class Run:
             seconds=sum(self.seconds.values()) or now - self._began,
             eta_s=left * self._per_pixel if self._per_pixel else None,
             pixel_steps=self.pixel_steps,
+            compile_s=self.seconds["compile"],
         )
 
     # --- checkpoints -------------------------------------------------------------------------
@@ -270,6 +280,7 @@ class Run:
             "pixel_steps": self.pixel_steps,
             "batch": self.seat.largest,
             "seed": self.params.seed,
+            "smaller": self.smaller,
         }
         return Checkpoint(self.job_hash, facts, arrays)
 
@@ -282,7 +293,7 @@ class Run:
         self.history = [(step, Losses(**losses)) for step, losses in facts["history"]]
         self.notes = list(facts["notes"])
         self.rollbacks = int(facts["rollbacks"])
-        self.seconds = dict(facts["seconds"])
+        self.seconds |= facts["seconds"]
         self.pixel_steps = int(facts["pixel_steps"])
         self.seat.largest = max(self.seat.largest, int(facts.get("batch", 1)))
         # checkpoints of earlier versions hold scalars where there is one value an image now
@@ -290,8 +301,10 @@ class Run:
             name: tf.constant(np.atleast_1d(value)) for name, value in checkpoint.arrays.items()
         }
         common = Common(*(held.pop(f"common.{name}") for name in Common._fields))
+        checkpoint.close()
         memory = {name.removeprefix("memory."): value for name, value in held.items()}
-        return common, memory
+        optimizer = self.backends(self.levels[self.level_index]).optimizer
+        return common, optimizer.adopt(memory)
 
     # --- the end -----------------------------------------------------------------------------
 
@@ -326,12 +339,3 @@ class Run:
 def _one(values: tf.Tensor) -> Any:
     """Return the value of a run's only image, from (1,)."""
     return values.numpy().item()
-
-
-def to_pixels(image: tf.Tensor) -> Image:
-    """Return (1, H, W, 3) float in [0, 1] as (H, W, 3) uint8, rounded."""
-    rows = []
-    for top in range(0, image.shape[1], _STRIP):  # a large image has no room for three more
-        values = tf.round(tf.clip_by_value(image[0, top : top + _STRIP], 0.0, 1.0) * 255.0)
-        rows.append(tf.cast(values, tf.uint8).numpy())
-    return np.concatenate(rows)

@@ -29,6 +29,7 @@ from nstd.engine.weights import card
 from nstd.errors import MemoryExhaustedError
 
 if TYPE_CHECKING:
+    from nstd.engine.loop import StepLoop
     from nstd.engine.params import Precision
     from nstd.engine.weights import Weights
 
@@ -41,6 +42,8 @@ _LONGEST_STEP = 0.03
 """Root mean square that no L-BFGS move exceeds."""
 _KEPT = 16
 """Objectives and traced loops kept; each preset uses one or two, a picture in tiles some more."""
+_PAIRS_OF_ADAM = 1
+"""Its two moments take as much memory as a pair of L-BFGS's."""
 _SMALLER_TRIES = 4
 """Attempts with ever smaller tiles when memory runs out in spite of the plan."""
 
@@ -84,7 +87,10 @@ class Stylizer:
         self._kernels = load_kernels(weights.path)
         self._counts = _Counts()
         self._styles = StyleCache(cache_dir, self._counts.count)
+        self._lock = threading.RLock()
+        """Held while something kept is looked up or made: pictures come from several threads."""
         self._objectives: OrderedDict[Any, Objective] = OrderedDict()
+        self._tiled: OrderedDict[Any, TiledObjective] = OrderedDict()
         self._backends: OrderedDict[Any, Backend] = OrderedDict()
         self._turns = Turns()
 
@@ -142,19 +148,20 @@ class Stylizer:
         styles = [bleed.extend_mask(style, height, width, edge) for style in styles]
         listener = bleed.trimming(listener, edge, painted=painted)
         notes: list[str] = []
-        for smaller in range(_SMALLER_TRIES):
+        first = int(resume.facts.get("smaller", 0)) if resume else 0
+        for smaller in range(first, first + _SMALLER_TRIES):
             try:
                 with tf.device(self._device), self._turns.seat() as seat:
                     run = self._run(
                         wide, styles, params, listener, seat, job_hash=job_hash, smaller=smaller
                     )
                     run.notes.extend(notes)
-                    result = run.paint(resume if not smaller else None)
+                    result = run.paint(resume if smaller == first else None)
                     changes = adapted(asked, run.params)
                     result = replace(result, plan={**result.plan, "adapted": changes})
                     return bleed.trimmed(result, edge, painted=painted)
             except tf.errors.ResourceExhaustedError:
-                notes.append("Memory ran out; began anew with smaller tiles.")
+                notes.append("Memory ran out; began anew in smaller pieces.")
         raise MemoryExhaustedError(
             f"The device has no memory left for a picture of {width} x {height} pixels.",
             "Ask for a smaller size, or lower model.memory_bytes: it is then painted in tiles.",
@@ -174,32 +181,44 @@ class Stylizer:
         height, width = content.shape[:2]
         levels = pyramid(height, width, params)
         footprint = self._footprint(params)
-        room = footprint.pixels_together(params.history, self._budget)
+        pairs = params.history if params.optimizer == "lbfgs" else _PAIRS_OF_ADAM
+        room = footprint.pixels_together(pairs, self._budget)
         sizes = tuple((level.height, level.width) for level in levels)
         seat.kin = (*_traced_by(params), sizes, smaller)
 
         def planned(pixels: int) -> MemoryPlan:
-            return plan(footprint, pixels, params.history, self._budget, smaller=smaller)
+            return plan(footprint, pixels, pairs, self._budget, smaller=smaller)
 
         def backend(level: PyramidLevel) -> Backend:
             found = self._backend(params, planned(level.pixels))
-            if isinstance(found.reader, TiledObjective):
-                found.reader.alive = run.sign_of_life
             return replace(found, most=max(1, room // level.pixels))
 
-        run = Run(
+        kept = planned(height * width).history
+        return Run(
             content=content,
             styles=styles,
-            params=replace(params, history=planned(height * width).history),
+            params=replace(params, history=kept) if params.optimizer == "lbfgs" else params,
             levels=levels,
-            targets=TargetMaker(params, styles, self._styles, self._weights.sha256),
+            targets=TargetMaker(
+                params,
+                styles,
+                self._styles,
+                self._network,
+                lambda pixels: self._reader(params, planned(pixels).tile),
+            ),
             backends=backend,
             seat=seat,
             listener=listener,
             clock=self._clock,
             job_hash=job_hash,
+            smaller=smaller,
         )
-        return run
+
+    @property
+    def _network(self) -> str:
+        """What decides how features are rounded, besides a picture's parameters."""
+        kind = CPU if self._on_cpu else "gpu"
+        return f"{self._weights.sha256} {kind} {ENGINE_VERSION} {tf.__version__}"
 
     def _resolved(self, params: StyleParams) -> Precision:
         return self._precision if params.precision == "auto" else params.precision
@@ -216,14 +235,26 @@ class Stylizer:
 
     def _backend(self, params: StyleParams, memory: MemoryPlan) -> Backend:
         def made() -> Backend:
-            objective = _kept(self._objectives, _seen_by(params), lambda: self._objective(params))
+            reader = self._reader(params, memory.tile)
             optimizer = _optimizer(params, memory.history)
-            if not memory.tile:
-                return Backend(objective, optimizer, DeviceLoop(objective, optimizer), 0)
-            tiled = TiledObjective(objective, memory.tile)
-            return Backend(tiled, optimizer, TiledLoop(tiled, optimizer), memory.tile)
+            loop: StepLoop
+            if isinstance(reader, TiledObjective):
+                loop = TiledLoop(reader, optimizer)
+            else:
+                loop = DeviceLoop(reader, optimizer)
+            return Backend(reader, optimizer, loop, memory.tile)
 
-        return _kept(self._backends, (*_traced_by(params), memory), made)
+        with self._lock:
+            return _kept(self._backends, (*_traced_by(params), memory), made)
+
+    def _reader(self, params: StyleParams, tile: int) -> Objective | TiledObjective:
+        """Return what measures an image in tiles of that side; 0: in one piece."""
+        seen = _seen_by(params)
+        with self._lock:
+            whole = _kept(self._objectives, seen, lambda: self._objective(params))
+            if not tile:
+                return whole
+            return _kept(self._tiled, (*seen, tile), lambda: TiledObjective(whole, tile))
 
     def _objective(self, params: StyleParams) -> Objective:
         extractor = FeatureExtractor(

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 LayerMoments = dict[str, Moments]
 
+_STRIP = 512
+"""Rows of an image that are turned into pixels at a time."""
 _KEPT_IN_MEMORY = 64
 """Style sizes; a full-width set of five layers takes 2.4 MB, so at most 150 MB."""
 _KEPT_ON_DISK = 256
@@ -40,8 +42,20 @@ def resize(pixels: Image, height: int, width: int) -> tf.Tensor:
     return tf.clip_by_value(scaled, 0.0, 255.0)[None] / 255.0
 
 
+def to_pixels(image: tf.Tensor) -> Image:
+    """Return (1, H, W, 3) float in [0, 1] as (H, W, 3) uint8, rounded."""
+    rows = []
+    for top in range(0, image.shape[1], _STRIP):  # a large image has no room for three more
+        values = tf.round(tf.clip_by_value(image[0, top : top + _STRIP], 0.0, 1.0) * 255.0)
+        rows.append(tf.cast(values, tf.uint8).numpy())
+    return np.concatenate(rows)
+
+
 class Reader(Protocol):
     """Measures images: what Objective does in one piece and TiledObjective tile by tile."""
+
+    tile: int
+    """Side of the tiles; 0: in one piece."""
 
     def content_features(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return the content layers' maps of (1, H, W, 3)."""
@@ -93,7 +107,7 @@ class StyleCache:
                 with contextlib.suppress(OSError):
                     os.utime(path)  # the latest read stays longest
                 return {layer: _stored(archive, layer) for layer in layers}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
             return None
 
     def _write(self, key: str, found: LayerMoments) -> None:
@@ -143,7 +157,11 @@ def _stored(archive: Any, layer: str) -> Moments:
 
 
 class TargetMaker:
-    """Builds the Targets of each level of one picture."""
+    """Builds the Targets of each level of one picture.
+
+    ``network``: whatever of network and machine decides how a style's moments are rounded.
+    ``reader_of``: what measures a style of so many pixels.
+    """
 
     def __init__(
         self,
@@ -151,8 +169,9 @@ class TargetMaker:
         styles: Sequence[StyleImage],
         cache: StyleCache,
         network: str,
+        reader_of: Callable[[int], Reader],
     ) -> None:
-        self._params, self._cache = params, cache
+        self._params, self._cache, self._reader_of = params, cache, reader_of
         self._regions = by_region(styles)
         self._style_layers = tuple(layer for layer, _ in params.layer_weights())
         self._network = network
@@ -162,14 +181,14 @@ class TargetMaker:
         """Return what the picture at ``level`` aims at; ``content`` is (1, H, W, 3) there."""
         return Targets(
             content=reader.content_features(content),
-            style=self._style_targets(level, reader),
+            style=self._style_targets(level),
             shares=self._shares(level),
             weights=self._weights,
         )
 
-    def _style_targets(self, level: PyramidLevel, reader: Reader) -> dict[str, tuple[Moments, ...]]:
+    def _style_targets(self, level: PyramidLevel) -> dict[str, tuple[Moments, ...]]:
         regions = [
-            [(style.weight, self._moments(style, level, reader)) for style in styles]
+            [(style.weight, self._moments(style, level)) for style in styles]
             for styles in self._regions
         ]
         return {
@@ -177,13 +196,14 @@ class TargetMaker:
             for layer in self._style_layers
         }
 
-    def _moments(self, style: StyleImage, level: PyramidLevel, reader: Reader) -> LayerMoments:
+    def _moments(self, style: StyleImage, level: PyramidLevel) -> LayerMoments:
         if self._params.squeeze:
             height, width = self._params.squeeze
         else:
             longest = max(16, round(level.long_side * self._params.style_scale))
             height, width = style.pixels.shape[:2]
             height, width = fit(height, width, longest)
+        reader = self._reader_of(height * width)
 
         def compute() -> LayerMoments:
             return reader.style_moments(resize(style.pixels, height, width))
@@ -197,6 +217,7 @@ class TargetMaker:
             width,
             self._style_layers,
             self._network,
+            reader.tile,
             self._params.pooling,
             self._params.edge,
             self._params.precision,

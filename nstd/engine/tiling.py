@@ -14,6 +14,7 @@ need 80 pixels on each side.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,8 @@ from nstd.engine.vgg import LAYERS, preprocess
 
 Array = NDArray[Any]
 """A whole map, in the host's memory: TensorFlow copies a variable whole to read a part of it."""
+alive: ContextVar[Callable[[], None]] = ContextVar("alive", default=lambda: None)
+"""Called at each tile: a sign of life from inside a long step, of the run in this thread."""
 Regions = tuple[Moments, ...]
 _NOTHING: Array = np.zeros((1, 0, 0, 1), np.float32)
 _STRIP = 256
@@ -67,9 +70,7 @@ class TiledObjective:
     """
 
     def __init__(self, objective: Objective, tile: int) -> None:
-        self._objective, self._tile = objective, tile
-        self.alive: Callable[[], None] = lambda: None
-        """Called at each tile: a sign of life from inside a long step."""
+        self._objective, self.tile = objective, tile
         network, layers = objective.extractor.network, objective.extractor.layers
         self._stages = stages(LAYERS[: LAYERS.index(layers[-1]) + 1])
         self._models = [
@@ -105,8 +106,8 @@ class TiledObjective:
         for i, stage in enumerate(self._stages):
             x = found.inputs[-1]
             below = None
-            for tile in stage.tiles(x.shape[1], x.shape[2], self._tile):
-                self.alive()
+            for tile in stage.tiles(x.shape[1], x.shape[2], self.tile):
+                alive.get()()
                 own, sums, squares = self._down[i](
                     tf.constant(x[tile.reads]),
                     tf.constant(tile.window),
@@ -268,8 +269,8 @@ class TiledObjective:
             stage, x = self._stages[i], found.inputs.pop()
             gradient = np.zeros(x.shape, x.dtype)
             pulls = {layer: value for layer, value in pull.items() if layer in stage.names}
-            for tile in stage.tiles(x.shape[1], x.shape[2], self._tile):
-                self.alive()
+            for tile in stage.tiles(x.shape[1], x.shape[2], self.tile):
+                alive.get()()
                 content, shares = self._parts(stage, tile, targets)
                 arriving = tf.constant(below[tile.owns(stage.grid)] if i + 1 < last else _NOTHING)
                 scales = {layer: per_square[layer] for layer in content}

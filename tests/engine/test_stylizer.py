@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,13 +17,15 @@ import pytest
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from nstd.engine import budget
 from nstd.engine import stylizer as stylizer_module
-from nstd.engine.budget import MemoryPlan
+from nstd.engine.budget import Footprint, MemoryPlan
 from nstd.engine.loop import DeviceLoop
 from nstd.engine.params import Pooling, StyleParams, preset
-from nstd.engine.progress import Checkpoint, Listener, Result, StyleImage
+from nstd.engine.progress import Checkpoint, Listener, Result, StepReport, StyleImage
 from nstd.engine.run import Run
 from nstd.engine.stylizer import Stylizer
+from nstd.engine.tiling import alive
 from nstd.engine.weights import Weights
 from nstd.errors import MemoryExhaustedError, WeightsError
 from tests.checkpoints import packed, unpacked
@@ -238,6 +244,81 @@ def traces(stylizer: Stylizer) -> int:
     )
 
 
+def test_tracing_counts_as_compilation_once(
+    builtin: Weights, content: Pixels, style: Pixels
+) -> None:
+    fresh = Stylizer(builtin)
+    reports: list[StepReport] = []
+    for expected in (True, False):
+        listener = Listener(report=reports.append)
+        seconds = fresh.stylize(content, [StyleImage(style)], SHALLOW, listener=listener).seconds
+        assert (seconds["compile"] > 0.1) == expected
+        assert reports[-1].compile_s == seconds["compile"]
+
+
+def test_runs_in_threads_of_their_own_share_their_loops(
+    builtin: Weights, style: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = Stylizer(builtin)
+    made: list[DeviceLoop] = []
+
+    class Slow(DeviceLoop):
+        def __init__(self, *arguments: Any) -> None:
+            time.sleep(0.2)
+            super().__init__(*arguments)
+            made.append(self)
+
+    monkeypatch.setattr(stylizer_module, "DeviceLoop", Slow)
+    params = dataclasses.replace(SHALLOW, pyramid_min=128, iterations=2)
+    with ThreadPoolExecutor(3) as threads:
+        for seed in range(3):
+            threads.submit(
+                fresh.stylize,
+                picture(40, 48, seed),
+                [StyleImage(style)],
+                params,
+                listener=Listener(),
+            )
+    assert len(made) == 1
+
+
+def test_what_was_painted_before_changes_no_byte(
+    builtin: Weights, style: Pixels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A style measured tile by tile rounds otherwise than one measured in one piece."""
+
+    def painted(budget: float) -> Pixels:
+        fresh = Stylizer(builtin, cache_dir=str(tmp_path / f"cache {folder}"))
+        monkeypatch.setattr(fresh, "_budget", budget)
+        styles = [StyleImage(style, sha256="style")]
+        size = dataclasses.replace(SHALLOW, precision="bfloat16", pyramid_min=128)
+        return fresh.stylize(picture(150, 160, 8), styles, size, listener=Listener()).pixels
+
+    folder = "one"
+    alone = painted(1e12)
+    folder = "other"
+    painted(1.0)
+    np.testing.assert_array_equal(painted(1e12), alone)
+
+
+def test_a_large_style_is_measured_in_tiles_where_the_picture_needs_none(
+    stylizer: Stylizer, content: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    plan = budget.plan
+
+    def noted(footprint: Footprint, pixels: int, *rest: Any, **more: Any) -> MemoryPlan:
+        asked.append(pixels)
+        return plan(footprint, pixels, *rest, **more)
+
+    monkeypatch.setattr(stylizer_module, "plan", noted)
+    params = dataclasses.replace(SHALLOW, style_scale=4.0, pyramid_min=128)
+    stylizer.stylize(
+        content, [StyleImage(picture(48, 48, 5), sha256="x")], params, listener=Listener()
+    )
+    assert 192 * 192 in asked
+
+
 def test_the_second_picture_in_a_style_finds_it(
     paint: Callable[..., Result], stylizer: Stylizer, content: Pixels
 ) -> None:
@@ -279,6 +360,84 @@ def test_memory_that_runs_out_leads_to_smaller_tiles_and_then_to_words(
     assert "smaller size" in why.value.remedy
     assert tiles[0] == 0
     assert all(0 < later <= earlier for earlier, later in pairwise(tiles[1:]))
+
+
+def test_a_run_that_had_to_take_smaller_pieces_goes_on_in_them(
+    stylizer: Stylizer, content: Pixels, style: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bytes] = []
+    tiles: list[int] = []
+    paint = Run.paint
+
+    def short_of_memory(run: Run, resume: Checkpoint | None) -> Result:
+        tiles.append(run.backends(run.levels[-1]).tile)
+        if not tiles[-1]:
+            raise tf.errors.ResourceExhaustedError(None, None, "no memory")
+        return paint(run, resume)
+
+    def painted(resume: Checkpoint | None = None) -> Result:
+        listener = Listener(checkpoint=lambda checkpoint: seen.append(packed(checkpoint)))
+        styles = [StyleImage(style)]
+        return stylizer.stylize(content, styles, SHALLOW, listener=listener, resume=resume)
+
+    monkeypatch.setattr(Run, "paint", short_of_memory)
+    whole = painted()
+    assert whole.notes == ["Memory ran out; began anew in smaller pieces."]
+    assert tiles[0] == 0 < tiles[1]
+    tiles.clear()
+    again = painted(unpacked(seen[0]))
+    assert len(tiles) == 1
+    np.testing.assert_array_equal(again.pixels, whole.pixels)
+
+
+@pytest.mark.parametrize(
+    "memory", [MemoryPlan(tile, pairs) for tile in (0, 128) for pairs in (1, 5)], ids=str
+)
+def test_a_run_goes_on_with_the_history_that_fits_now(
+    stylizer: Stylizer,
+    content: Pixels,
+    style: Pixels,
+    monkeypatch: pytest.MonkeyPatch,
+    memory: MemoryPlan,
+) -> None:
+    seen: list[bytes] = []
+    styles = [StyleImage(style)]
+    listener = Listener(checkpoint=lambda each: seen.append(packed(each)), checkpoint_s=0.0)
+    whole = stylizer.stylize(content, styles, SHALLOW, listener=listener)
+    monkeypatch.setattr(stylizer_module, "plan", lambda *_, **__: memory)
+    for data in (seen[1], seen[-2]):
+        again = stylizer.stylize(
+            content, styles, SHALLOW, listener=Listener(), resume=unpacked(data)
+        )
+        assert again.steps == whole.steps
+        assert np.isfinite(again.losses.total)
+
+
+def test_a_finished_picture_is_kept_by_nothing(
+    stylizer: Stylizer, style: Pixels, tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint.npz"
+
+    def save(checkpoint: Checkpoint) -> None:
+        if not path.exists():
+            with path.open("wb") as file:
+                checkpoint.write(file)
+
+    pixels = picture(40, 48, 12)
+    paint = stylizer.stylize
+    paint(pixels, [StyleImage(style)], SHALLOW, listener=Listener(checkpoint=save))
+    open_then: list[bool] = []
+
+    def look() -> bool:
+        files = [os.readlink(each.path) for each in os.scandir("/proc/self/fd")]
+        open_then.append(any(file.startswith(str(path)) for file in files))
+        return False
+
+    resume = Checkpoint.read(str(path))
+    paint(pixels, [StyleImage(style)], SHALLOW, listener=Listener(cancelled=look), resume=resume)
+    assert open_then
+    assert not any(open_then)
+    assert not hasattr(alive.get(), "__self__")  # no run's any more
 
 
 def test_damaged_weights_are_refused_at_the_start(builtin: Weights, tmp_path: Any) -> None:

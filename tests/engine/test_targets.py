@@ -41,6 +41,7 @@ class Counted:
 
     def __init__(self, objective: Objective) -> None:
         self._objective, self.sizes = objective, list[tuple[int, int]]()
+        self.tile = 0
 
     def content_features(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._objective.content_features(image)
@@ -63,7 +64,7 @@ def build(
     network: str = "network",
 ) -> Targets:
     content = tf.constant(picture(LEVEL.height, LEVEL.width, 9)[None] / np.float32(255))
-    maker = TargetMaker(params, styles, cache or StyleCache(None), network)
+    maker = TargetMaker(params, styles, cache or StyleCache(None), network, lambda _: reader)
     return maker.build(content, LEVEL, reader)
 
 

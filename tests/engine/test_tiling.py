@@ -12,7 +12,7 @@ from nstd.engine.objective import Objective, Targets, weights_of
 from nstd.engine.params import PRESETS, Precision, StyleParams
 from nstd.engine.progress import Listener, StyleImage
 from nstd.engine.stylizer import Stylizer
-from nstd.engine.tiling import TiledObjective
+from nstd.engine.tiling import TiledObjective, alive
 from nstd.engine.vgg import FeatureExtractor, stride_of
 from tests.engine.conftest import lively_kernels, picture
 
@@ -131,10 +131,10 @@ def test_each_tile_is_a_sign_of_life() -> None:
     whole = objective(params)
     tiled = TiledObjective(whole, 48)
     signs: list[int] = []
-    tiled.alive = lambda: signs.append(1)
     aims = targets(whole, params, (96, 96), 1)
-    signs.clear()
+    token = alive.set(lambda: signs.append(1))
     tiled(as_image(96, 96, 5), aims)
+    alive.reset(token)
     assert len(signs) > 4
 
 
