@@ -74,6 +74,8 @@ class Run:
     tiles: list[int] = field(default_factory=list)
     rollbacks: int = 0
     pixel_steps: int = 0
+    _stepped: bool = False
+    """Whether the first steps were reported, for which everybody waits."""
     _per_pixel: float = 0.0
     """Seconds a step and pixel, a moving estimate: sizes chunks and the ETA, never the result."""
 
@@ -223,8 +225,8 @@ class Run:
     def _tell(self, level: PyramidLevel, common: Common, memory: Memory) -> None:
         now = self.clock()
         at_end = self._level_done(level, common)
-        if now - self._reported >= self.listener.report_s or at_end:
-            self._reported = now
+        if now - self._reported >= self.listener.report_s or at_end or not self._stepped:
+            self._reported, self._stepped = now, True
             self.listener.report(self._report(level, now))
         stopped = self.listener.cancelled()
         save = self.listener.checkpoint

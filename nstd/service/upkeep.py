@@ -47,14 +47,17 @@ class Upkeep:
         self._page_shows: Snapshot | None = None
         self._nvml = Nvml()
         self._page_at = float("-inf")
+        self._begun: set[str] = set()
+        """Running jobs that have taken steps: a first one is shown at once."""
 
     def look(self, now: float) -> None:
         """Do what is due."""
         if now >= self._next_space:
             self._next_space = now + SPACE_S
             self._measure()
-        if now >= self._next_view:
-            self._next_view = now + VIEW_S
+        begun = {job for job, running in self._dispatch.running.items() if running.history}
+        if now >= self._next_view or begun != self._begun:
+            self._next_view, self._begun = now + VIEW_S, begun
             self.show(now)
         if now >= self._next_page:
             self._next_page = now + self._house.config.outbox.status_interval_s

@@ -288,6 +288,13 @@ def test_reports_tell_how_far_it_is(paint: Callable[..., Result], clock: Clock) 
     assert later == sorted(later, reverse=True)
 
 
+def test_the_first_steps_are_told_at_once(paint: Callable[..., Result]) -> None:
+    seen: list[StepReport] = []
+    paint(TWO_LEVELS, report=seen.append, report_s=1e9)
+    assert seen[0].step == 1
+    assert seen[0].losses is not None
+
+
 def test_previews_are_the_picture_as_it_stands(paint: Callable[..., Result]) -> None:
     seen: list[Pixels] = []
     paint(TWO_LEVELS, preview=seen.append, preview_s=0.0)

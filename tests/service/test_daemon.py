@@ -960,3 +960,13 @@ def test_readiness_needs_a_look_at_the_inbox_and_a_worker(tmp_path: Path) -> Non
     assert bench.daemon.why_not_ready() == ""
     assert bench.daemon.facts.state == "ready"
     bench.stop()
+
+
+def test_the_first_steps_are_shown_at_once(bench: Bench) -> None:
+    bench.style()
+    bench.drop("starry/beach.jpg")
+    bench.settle()
+    assert [job.step for job in bench.daemon.upkeep.snapshot.running] == [0]
+    bench.executor.step(bench.job().id)
+    bench.tick()
+    assert [job.step for job in bench.daemon.upkeep.snapshot.running] == [1]
