@@ -33,7 +33,7 @@ MiB = 2**20
 STALL_S = 300.0
 """Without one more job that ends for so long, something is stuck."""
 LOOKS, LOOKS_GAP_S = 20, 0.05
-"""Looks at a daemon's descriptors, of which the lowest counts: what is never closed is in all."""
+"""Looks at what can be counted, of which the lowest holds: what is never closed is in all."""
 FORMATS = ("jpg", "png", "webp", "tif")
 WARM = {"standin": 25, "builtin": 200}
 """Jobs after which memory has to stay: TensorFlow keeps what it has built for a shape."""
@@ -150,7 +150,6 @@ class Soak:
             time.sleep(0.1)
         time.sleep(1.0)  # a canary, a page and a scan may be under way
         (worker,) = workers
-        daemon_fds = _at_rest(daemon)
         (decoder,) = _children(worker)
         self.samples.append(
             Sample(
@@ -158,12 +157,7 @@ class Soak:
                 _status(daemon, "VmRSS") / 1024,
                 _status(worker, "VmRSS") / 1024,
                 _status(decoder, "VmRSS") / 1024,
-                daemon_fds,
-                _descriptors(worker),
-                _descriptors(decoder),
-                _status(daemon, "Threads"),
-                _status(worker, "Threads"),
-                _watches(daemon),
+                *_at_rest(daemon, worker, decoder),
             )
         )
 
@@ -226,13 +220,16 @@ def _descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def _at_rest(pid: int) -> int:
-    """Return the descriptors that stay open: a scan opens folders, several times a second."""
-    counts = []
+def _at_rest(daemon: int, worker: int, decoder: int) -> list[int]:
+    """Return the counts of a Sample without what comes and goes: a scan opens folders, say."""
+    looks = []
     for _ in range(LOOKS):
-        counts.append(_descriptors(pid))
+        looks.append((
+            _descriptors(daemon), _descriptors(worker), _descriptors(decoder),
+            _status(daemon, "Threads"), _status(worker, "Threads"), _watches(daemon),
+        ))  # fmt: skip
         time.sleep(LOOKS_GAP_S)
-    return min(counts)
+    return [min(counts) for counts in zip(*looks, strict=True)]
 
 
 def _watches(pid: int) -> int:
