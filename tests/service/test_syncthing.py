@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import hashlib
 import json
 import os
@@ -105,16 +106,18 @@ class Device:
                 env=self._environment(),
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
             )
 
     def stop(self) -> None:
+        """End Syncthing, and what it runs through: strace would leave it behind."""
         if self.process is not None:
-            self.process.terminate()
-            try:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(30)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, "HOME": str(self.home), "STNOUPGRADE": "1", "STNORESTART": "1"}
