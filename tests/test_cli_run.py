@@ -176,8 +176,11 @@ def test_commands_beside_the_service_agree_with_it(service: Service) -> None:
     (failed,) = told.failed
     assert failed.name == "night/bad.jpg"
     assert failed.id in nstd("status")
-    assert "is queued again" in nstd("retry", failed.id)
+    told_of = nstd("retry", failed.id)
+    assert "is queued again, as" in told_of
     service.wait_for(lambda: len(Snapshot.from_json(service.get("/api/jobs")).failed) == 2)
+    newest = Snapshot.from_json(service.get("/api/jobs")).failed[0]
+    assert newest.id in told_of
     assert service.end() == 0
     after = Snapshot.from_json(nstd("status", "--json"))
     assert (after.state, after.totals["failed"]) == ("down", 2)

@@ -32,6 +32,8 @@ from nstd.jobs.putting import put
 from nstd.jobs.text import shown
 
 _STEM_BYTES = 120
+_NAMED = 3
+"""So many files of a job are named in what to do; more are too long a list."""
 
 
 def folder_name(job: Job) -> str:
@@ -46,11 +48,11 @@ def _is_awkward(char: str) -> bool:
     return char in '/\\:*?"<>|' or shown(char) != char or unicodedata.category(char)[0] == "C"
 
 
-def build(job: Job, inputs: str, failed: str, *, now: float) -> None:
+def build(job: Job, inputs: str, failed: str, *, now: float, retry: str = "nstd retry") -> None:
     """Make the folder of a job whose state is ``failing``; one that is there already is it.
 
-    ``inputs`` is the folder of its input files. Raises StorageError, NoSpaceError, after which
-    nothing new is visible.
+    ``inputs`` is the folder of its input files; ``retry`` is the command that tries a job again,
+    without its id. Raises StorageError, NoSpaceError, after which nothing new is visible.
     """
     name = job.failed_folder or folder_name(job)
     with guard(failed):
@@ -61,7 +63,7 @@ def build(job: Job, inputs: str, failed: str, *, now: float) -> None:
         temporary = temporary_name()
         try:
             call("mkdir", os.mkdir, temporary, 0o777, dir_fd=parent)
-            _fill(job, inputs, f"{failed}/{temporary}", now)
+            _fill(job, inputs, f"{failed}/{temporary}", now, f"{retry} {job.id}")
             with contextlib.suppress(FileExistsError):
                 rename_noreplace(parent, temporary, parent, name)
             sync_folder(parent)
@@ -70,20 +72,20 @@ def build(job: Job, inputs: str, failed: str, *, now: float) -> None:
                 remove_tree(parent, temporary)
 
 
-def _fill(job: Job, inputs: str, folder: str, now: float) -> None:
+def _fill(job: Job, inputs: str, folder: str, now: float, retry: str) -> None:
     with directory(folder) as target:
         if os.path.isdir(inputs):
             with directory(inputs) as source:
                 for name in sorted(os.listdir(source)):
                     put(source, name, target, name)
         stem = free_stem(target, "error", (".txt", ".json"))
-        write_new(target, f"{stem}.txt", _in_words(job).encode("utf-8", "backslashreplace"))
+        write_new(target, f"{stem}.txt", _in_words(job, retry).encode("utf-8", "backslashreplace"))
         facts = json.dumps(_in_facts(job, now), indent=2, ensure_ascii=False)
         write_new(target, f"{stem}.json", facts.encode("utf-8", "backslashreplace") + b"\n")
         sync_folder(target)
 
 
-def _in_words(job: Job) -> str:
+def _in_words(job: Job, retry: str) -> str:
     name = shown(job.title)
     if job.outcome == "cancelled":
         lines = [f"{name} was cancelled.", "", job.message]
@@ -91,7 +93,7 @@ def _in_words(job: Job) -> str:
         lines = [f"{name} could not be painted.", "", job.message]
     if job.remedy:
         lines += ["", "What to do:", job.remedy]
-    lines += ["", f"To try again, {_again(job)}, or run: nstd retry {job.id}"]
+    lines += ["", f"To try again, {_again(job)}, or run: {retry}"]
     return "\n".join(lines) + "\n"
 
 
@@ -99,7 +101,10 @@ def _again(job: Job) -> str:
     if job.intake == "copy":
         return "change the files where they still lie, in the inbox"
     where = f" (folder {shown(job.folder)})" if job.folder else ""
-    return f"put the files of this folder back into the inbox{where}"
+    names = [shown(each.name) for each in job.inputs]
+    if 0 < len(names) <= _NAMED:
+        return f"put {' and '.join(names)} back into the inbox{where}"
+    return f"put the photographs and sidecars of this folder back into the inbox{where}"
 
 
 def _in_facts(job: Job, now: float) -> dict[str, Any]:

@@ -258,6 +258,12 @@ class Ledger(TakenFiles):
         rows = self._all("SELECT DISTINCT retry_of FROM jobs WHERE retry_of IS NOT NULL")
         return {row[0] for row in rows}
 
+    def retried_as(self, job_id: str) -> str:
+        """Return the id of the latest job that tried this one again; empty when none did."""
+        sql = "SELECT id FROM jobs WHERE retry_of = ? ORDER BY admitted DESC, id DESC"
+        row = self._one(sql, job_id)
+        return "" if row is None else str(row["id"])
+
     def history(self, job_id: str) -> list[tuple[float, str, str]]:
         """Return what happened to a job: (when, state, note)."""
         sql = "SELECT at, state, note FROM events WHERE job = ? ORDER BY number"

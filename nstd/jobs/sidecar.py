@@ -7,6 +7,7 @@ that names the key, the line and what is allowed.
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -116,6 +117,8 @@ _ALLOWED: Mapping[str, str] = {
     "output.quality": "a whole number from 1 to 100",
     "output.name": "a file name without path and extension",
 }
+_RECORD = ("report", "outcome")
+"""Keys of records that nstd writes."""
 _MENTION = re.compile(rf"(?im)(?:^|[\s{{,\"'])({'|'.join(KEYS)})[\"']?\s*:")
 
 
@@ -141,7 +144,7 @@ def parse_sidecar(data: bytes, name: str) -> Sidecar | None:
             f"'{shown(name)}' is empty.",
             "Write `content: PHOTOGRAPH` and `style: STYLE` into it, or remove it.",
         )
-    if not _MENTION.search(text):
+    if not _MENTION.search(text) or _is_foreign_json(text, name):
         return None
     document = load(data, name)
     if not _is_ours(document.value):
@@ -151,6 +154,22 @@ def parse_sidecar(data: bytes, name: str) -> Sidecar | None:
 
 def _is_ours(value: Any) -> bool:
     return isinstance(value, dict) and any(key.casefold() in KEYS for key in value)
+
+
+def _is_foreign_json(text: str, name: str) -> bool:
+    """Whether it is JSON that asks for nothing, however long or deep; or a record of our own.
+
+    Records (a picture's report, ``error.json``) share keys with sidecars, and come back into the
+    inbox with the photographs that they lie beside.
+    """
+    if not name.casefold().endswith(".json"):
+        return False
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return False  # ``load`` says what is wrong with it
+    record = isinstance(value, dict) and "job" in value and not value.keys().isdisjoint(_RECORD)
+    return record or not _is_ours(value)
 
 
 def _validated(document: Document, name: str) -> Sidecar:

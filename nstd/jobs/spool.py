@@ -57,11 +57,13 @@ class Spool:
         ledger: Ledger,
         *,
         keep_originals: bool = True,
+        retry: str = "nstd retry",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.folders = folders
         self.ledger = ledger
         self.keep_originals = keep_originals
+        self._retry = retry
         self.clock = clock
         self._leftovers: set[str] = set()
         self._retried: set[str] = set()
@@ -192,7 +194,8 @@ class Spool:
         if error is not None and job.state != "failing":
             job = self.ledger.begin_failing(job_id, error, aside.folder_name(job))
         inputs = os.path.join(self.job_dir(job_id), INPUT_FOLDER)
-        aside.build(job, inputs, self.folders.failed, now=self.clock())
+        now = self.clock()
+        aside.build(job, inputs, self.folders.failed, now=now, retry=self._retry)
         job = self.ledger.failed(job_id)
         self.discard(job_id)
         return job

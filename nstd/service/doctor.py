@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import json
 import os
@@ -179,12 +180,8 @@ def _http(config: Config) -> Iterator[Finding]:
             bound = (config.folders.state / LISTEN_FILE).read_text(encoding="ascii").strip()
             yield good("http", f"The daemon listens on {bound}.")
         return
-    if port and _taken(host, port):
-        yield bad(
-            "http",
-            f"Port {port} is in use by another program.",
-            "Stop it, or set http.listen to another port.",
-        )
+    if why := _refused(host, port):
+        yield bad("http", *why)
     else:
         yield good("http", f"{config.http.listen} is free.")
 
@@ -198,15 +195,22 @@ def _is_local(host: str) -> bool:
         return False
 
 
-def _taken(host: str, port: int) -> bool:
+def _refused(host: str, port: int) -> tuple[str, str] | None:
+    """Return why nobody can listen there, and what to do; None when it works."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind((host, port))
-        except OSError:
-            return True
-    return False
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                what = f"Port {port} is in use by another program."
+                return what, "Stop it, or set http.listen to another port."
+            if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                return f"This machine has no address {host}.", "Set http.listen to one that it has."
+            what = f"nstd cannot listen on {host}, port {port}: {error.strerror}."
+            return what, "Set http.listen to another ADDRESS:PORT; ports below 1024 are root's."
+    return None
 
 
 def _machine() -> Iterator[Finding]:

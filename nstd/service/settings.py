@@ -6,6 +6,7 @@ the daemon reads it, and ``nstd check`` names its keys.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -66,6 +67,12 @@ class Folders(Section):
     def by_name(self) -> dict[str, Path]:
         """Return the six folders by name."""
         return {name: getattr(self, name) for name in FOLDER_NAMES}
+
+    @property
+    def option(self) -> str:
+        """The option that finds these folders again; empty where only the configuration can."""
+        plain = all(path == self.root / name for name, path in self.by_name().items())
+        return f"--root {shlex.quote(str(self.root))}" if plain else ""
 
 
 class Inbox(Section):

@@ -121,7 +121,13 @@ def make_house(config: Config, executor: Executor, now: Callable[[], float]) -> 
     return House(
         config=config,
         ledger=ledger,
-        spool=Spool(places_of_jobs, ledger, keep_originals=config.outbox.keep_originals, clock=now),
+        spool=Spool(
+            places_of_jobs,
+            ledger,
+            keep_originals=config.outbox.keep_originals,
+            retry=f"nstd retry {folders.option}".rstrip(),
+            clock=now,
+        ),
         outbox=Outbox(str(folders.outbox), previews=config.outbox.previews_folder),
         executor=executor,
         metrics=Metrics(),

@@ -195,7 +195,6 @@ def _answers(
     wait_s: float,
 ) -> list[Reply]:
     deadline = clock() + wait_s
-    good = "is queued again." if kind == "retry" else "is being cancelled."
     replies = []
     for job, number in numbers:
         while (answer := ledger.answered(number)) is None and clock() < deadline:
@@ -203,5 +202,13 @@ def _answers(
         if answer is None:
             replies.append(Reply(f"{job.id}: noted; the daemon has not answered yet."))
         else:
-            replies.append(Reply(f"{job.id}: {answer or good}", refused=bool(answer)))
+            good = answer or _done(ledger, kind, job)
+            replies.append(Reply(f"{job.id}: {good}", refused=bool(answer)))
     return replies
+
+
+def _done(ledger: Ledger, kind: RequestKind, job: Job) -> str:
+    if kind == "cancel":
+        return "is being cancelled."
+    new = ledger.retried_as(job.id)
+    return f"is queued again, as {new}." if new else "is queued again."

@@ -50,11 +50,25 @@ def test_the_reason_stands_there_in_plain_words_and_for_machines(inputs: Path) -
 def test_what_to_do_is_what_the_intake_allows(inputs: Path) -> None:
     folder = build(broken(intake="move"), inputs)
     assert (
-        "put the files of this folder back into the inbox (folder x)"
+        "put beach.jpg back into the inbox (folder x), or run: nstd retry "
         in (folder / "error.txt").read_text()
     )
     other = build(broken(intake="copy", id="20260102-000000-aaaaaa"), inputs)
     assert "change the files where they still lie" in (other / "error.txt").read_text()
+
+
+def test_the_command_that_tries_again_is_the_one_for_these_folders(inputs: Path) -> None:
+    one, failed = broken(), inputs.parent / "failed"
+    aside.build(one, str(inputs), str(failed), now=0.0, retry="nstd retry --root /x")
+    (folder,) = failed.iterdir()
+    assert (folder / "error.txt").read_text().endswith(f"run: nstd retry --root /x {one.id}\n")
+
+
+def test_a_long_list_of_files_is_not_written_out(inputs: Path) -> None:
+    one = broken()
+    many = replace(one, inputs=tuple(replace(one.inputs[0], name=f"{n}.jpg") for n in range(9)))
+    words = (build(many, inputs) / "error.txt").read_text()
+    assert "put the photographs and sidecars of this folder back into the inbox" in words
 
 
 def test_a_cancelled_job_says_so(inputs: Path) -> None:

@@ -90,6 +90,10 @@ def test_a_key_with_nothing_behind_it_is_left_to_its_default() -> None:
         (b'{"caption": "style: none"}', "a mention in a value is none"),
         (b"\x00\x01\x02", "binary"),
         (b'{"x":' + b" " * 40_000 + b"1}", "long"),
+        (b'{"photo": {"meta": {"a": {"b": {"c": {"size": 12}}}}}}', "deep, and not ours there"),
+        (b'{"exif": {"size": 1}, "x": "' + b"y" * 40_000 + b'"}', "long, and not ours there"),
+        (b'{"job": "20260101-000000-abcdef", "outcome": "failed", "style": ""}', "error.json"),
+        (b'{"report": 1, "job": "x", "content": {"a": {"b": {"c": {"d": 1}}}}}', "a report"),
     ],
 )
 def test_a_file_with_none_of_our_keys_is_no_sidecar(data: bytes, words: str) -> None:

@@ -199,3 +199,11 @@ def test_the_file_is_found_by_option_then_environment_then_system(
 def test_loading_leaves_the_folders_alone(tmp_path: Path) -> None:
     load(root=tmp_path / "new")
     assert os.listdir(tmp_path) == []
+
+
+def test_the_option_that_finds_the_folders_again(tmp_path: Path) -> None:
+    root = tmp_path / "my paintings"
+    root.mkdir()
+    assert load(None, root=root).folders.option == f"--root '{root}'"
+    elsewhere = load(write(tmp_path, "folders: {root: here, state: /var/lib/nstd}"))
+    assert elsewhere.folders.option == ""

@@ -256,6 +256,11 @@ def test_a_port_of_another_program_is_told(config: Config) -> None:
     assert f"Port {port} is in use" in finding.text
 
 
+def test_an_address_that_this_machine_does_not_have_is_told(config: Config) -> None:
+    (finding,) = findings(changed(config, "http.listen", "192.0.2.1:9464"), "bad")
+    assert "no address 192.0.2.1" in finding.text
+
+
 def test_an_open_port_is_pointed_out(config: Config) -> None:
     (finding,) = findings(changed(config, "http.listen", "0.0.0.0:0"), "note", "http")
     assert "without a password" in finding.text
