@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
+from nstd.engine.params import preset
+from nstd.engine.progress import Losses, Result
 from nstd.jobs.sidecar import KEYS, parse_sidecar, settings_from
+from nstd.jobs.spec import OutputSpec
+from nstd.service.snapshot import (
+    EndedJob,
+    FolderView,
+    QueuedJob,
+    RunningJob,
+    Snapshot,
+    WaitingFile,
+    WorkerView,
+)
+from nstd.workers.painting import PaintRequest, Source
+from nstd.workers.report import build_report
 from tools import write_docs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,6 +68,19 @@ def test_tables_are_those_of_the_code(document: str) -> None:
 def test_every_key_of_a_sidecar_is_explained() -> None:
     text = (ROOT / "docs" / "sidecars.md").read_text()
     assert [key for key in KEYS if f"| `{key}` |" not in text] == []
+
+
+def test_every_key_that_programs_read_is_explained() -> None:
+    text = (ROOT / "docs" / "for-programs.md").read_text()
+    views = (Snapshot, RunningJob, QueuedJob, WaitingFile, EndedJob, WorkerView, FolderView)
+    keys = {field.name for view in views for field in dataclasses.fields(view)}
+    params = preset("tiny")
+    request = PaintRequest(Source(__file__, "content"), (), params, OutputSpec())
+    result = Result(
+        np.zeros((1, 1, 3), np.uint8), Losses(1, 1, 1, 1), [], 0, {}, {}, []
+    )  # fmt: skip
+    keys |= build_report(request, result, {}, notes=[], seconds={}, job_hash="").keys()
+    assert [key for key in sorted(keys) if f"`{key}`" not in text] == []
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/sidecars.md"])
