@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -261,9 +262,14 @@ class FolderGroup:
             self._admit([JobInput(file, "content")], spec)
 
     def _hint(self, key: str) -> str:
-        """Say that what looks like the photograph's sidecar is none, where that is so."""
+        """Say what looks like the photograph's sidecar, or its style's folder, and is none."""
         near = next((file.name for file in self.ignored if self.view.key(file) == key), None)
-        return f" ('{shown(near)}' holds none of the keys of a sidecar)" if near else ""
+        if near:
+            return f" ('{shown(near)}' holds none of the keys of a sidecar)"
+        name = self.view.folder.rpartition("/")[2]
+        close = difflib.get_close_matches(name, self.view.library, n=1) if name else []
+        guess = f"'{shown(name)}' is no style: did you mean '{shown(close[0])}'?" if close else ""
+        return f" ({guess})" if guess else ""
 
 
 # --- sentences -------------------------------------------------------------------------------

@@ -327,6 +327,14 @@ def test_what_a_sidecar_gets_wrong_is_said_at_once(text: bytes, words: str) -> N
     assert sorted(names(candidate)) == ["a.jpg", "a.yaml"]
 
 
+def test_a_folder_that_is_nearly_a_style_is_guessed() -> None:
+    reason = waits(sort(["Starry Night/a.jpg"]))["Starry Night/a.jpg"]
+    assert "'Starry Night' is no style: did you mean 'starry-night'?" in reason
+    error = only(sort(["Starry Night/a.jpg"], now=901)).error
+    assert "did you mean 'starry-night'?" in str(error)
+    assert "did you mean" not in waits(sort(["holidays/a.jpg"]))["holidays/a.jpg"]
+
+
 def test_two_photographs_of_a_sidecars_stem_need_a_name() -> None:
     candidate = only(sort(["a.jpg", "a.png", "a.yaml"], {"a.yaml": b"style: scream"}))
     assert "content:" in str(candidate.error)
