@@ -145,5 +145,5 @@ def _foot(snap: Snapshot) -> Iterable[RenderableType]:
     )
     if free:
         yield Text(f"Free: {free}", style="dim")
-    if ignored := left_alone(snap.ignored):
+    if ignored := left_alone(snap.ignored, snap.no_images):
         yield Text(f"Left alone in the inbox: {ignored}", style="dim")

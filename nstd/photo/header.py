@@ -133,7 +133,7 @@ def check_size(width: int, height: int, limits: Limits, name: str) -> None:
         )
     if max(width, height) > limits.max_ratio * min(width, height):
         raise TooLargeError(
-            f"{measured}; the long side may be {limits.max_ratio:g} times the short one.",
+            f"{measured}; the long side may be at most {limits.max_ratio:g} times the short one.",
             "Crop it.",
         )
 

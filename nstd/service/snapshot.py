@@ -166,6 +166,8 @@ class Snapshot:
     folders: tuple[FolderView, ...] = ()
     ignored: Mapping[str, int] = field(default_factory=dict)
     """Files in the inbox that are left where they are, by class."""
+    no_images: tuple[str, ...] = ()
+    """Paths below the inbox of some that are of no image type."""
     styles: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:

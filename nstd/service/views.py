@@ -101,6 +101,7 @@ class View:
             workers=tuple(_workers(house, dispatch)),
             folders=tuple(_folders(house, facts)),
             ignored=dict(gathering.scan.ignored + gathering.grouping.ignored),
+            no_images=tuple(map(shown, gathering.scan.no_images)),
             styles=tuple(sorted(gathering.library)),
             **known,
         )

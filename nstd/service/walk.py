@@ -26,6 +26,7 @@ FAIR_SHARE = 1_000
 LOOKS_PER_SCAN = 1_000
 """Files opened in one scan, oldest first: 60,000 files that settle at once take turns."""
 MAX_REFUSED = 1_000
+MAX_NO_IMAGES = 10
 
 Taken = Callable[[InboxFile], bool]
 Place = tuple[str, str]
@@ -58,6 +59,8 @@ class Scan:
     """Links, pipes, devices: never read, left where they are, with the reason."""
     ignored: Counter[str] = field(default_factory=Counter)
     """Entries that are left alone, by class."""
+    no_images: list[str] = field(default_factory=list)
+    """Paths of some of them: files of no image type, which somebody may look for in vain."""
     newly_ignored: Counter[str] = field(default_factory=Counter)
     """The same, only of entries that no earlier scan has seen."""
     folders: list[str] = field(default_factory=list)
@@ -231,6 +234,8 @@ class Walk:
         if kind == "temp" and name.startswith(".nstd-"):
             return  # our own, gone in a moment
         self._result.ignored[kind] += 1
+        if kind == "extension" and len(self._result.no_images) < MAX_NO_IMAGES:
+            self._result.no_images.append(f"{folder}/{name}" if folder else name)
         place = (folder, name)
         self._passed.add(place)
         if place not in self._old_passed:

@@ -338,6 +338,7 @@ def test_names_of_tools_are_left_and_counted_once(inbox: Inbox, folder: Path) ->
     scan = inbox.scan(0.0)
     assert scan.files == []
     assert scan.ignored == {"hidden": 1, "temp": 1, "system": 2, "extension": 1}
+    assert scan.no_images == ["notes.txt"]
     assert scan.newly_ignored == scan.ignored
     again = inbox.scan(1.0)
     assert again.ignored == scan.ignored

@@ -66,7 +66,8 @@ def everything(name: str = "beach.jpg") -> Snapshot:
         failed=(failed,),
         workers=(WorkerView("w0", "busy", "cpu", problem=name),),
         folders=(FolderView("inbox", f"/srv/{name}", 12 * 2**30, problem=name),),
-        ignored={"temp": 3, "hidden": 0},
+        ignored={"temp": 3, "hidden": 0, "extension": 2},
+        no_images=(name,),
         styles=(name,),
     )
 
@@ -171,6 +172,7 @@ def test_everything_that_matters_is_said(view: Callable[[Snapshot], str]) -> Non
         "took 61 s",
         "12 GiB free",
         "3 temporary",
+        "2 of no image type (",
         "nstd 1.0 with beach.jpg weights, up for 17 min",
     ):
         assert text in page, text

@@ -50,7 +50,8 @@ FULL = Snapshot(
     failed=(EndedJob("e", "x/bad.jpg", "x", "failed", 970.0, error="Damaged."),),
     workers=(WorkerView("w0", "busy", "cpu", job="a"),),
     folders=(FolderView("inbox", "/srv/inbox", 5),),
-    ignored={"temp": 2},
+    ignored={"temp": 2, "extension": 1},
+    no_images=("x/album.zip",),
     styles=("x",),
 )
 

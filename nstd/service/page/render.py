@@ -286,7 +286,7 @@ def _footer(snap: Snapshot) -> str:
         free = f", {size(folder.free_bytes)} free" if folder.free_bytes is not None else ""
         problem = f' <span class="bad">{text(folder.problem)}</span>' if folder.problem else ""
         lines.append(f"{text(folder.name)}: <code>{text(folder.path)}</code>{free}{problem}")
-    if ignored := left_alone(snap.ignored):
+    if ignored := left_alone(snap.ignored, snap.no_images):
         lines.append(f"Left alone in the inbox: {text(ignored)}.")
     workers = ", ".join(
         f"{text(w.name)} ({text(w.device or 'no device')}) {text(w.state)}"

@@ -84,10 +84,19 @@ LEFT_ALONE = {
 }
 
 
-def left_alone(ignored: Mapping[str, int]) -> str:
-    """Return how many files of each class are left in the inbox, in words; empty for none."""
-    parts = (f"{count} {LEFT_ALONE.get(kind, kind)}" for kind, count in ignored.items() if count)
-    return ", ".join(parts)
+def left_alone(ignored: Mapping[str, int], no_images: Sequence[str] = ()) -> str:
+    """Return how many files of each class are left in the inbox, in words; empty for none.
+
+    Those of no image type are named, as far as ``no_images`` goes.
+    """
+    names = ", ".join(map(shown, no_images))
+    more = ", ..." if ignored.get("extension", 0) > len(no_images) else ""
+    parts = {
+        kind: f"{count} {LEFT_ALONE.get(kind, kind)}" for kind, count in ignored.items() if count
+    }
+    if names and "extension" in parts:
+        parts["extension"] += f" ({names}{more})"
+    return ", ".join(parts.values())
 
 
 def sparkline(history: Sequence[tuple[int, float]]) -> str:
