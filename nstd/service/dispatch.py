@@ -287,9 +287,10 @@ class Dispatch:
         spec = running.job.spec
         if not self._house.config.outbox.preview or spec is None:
             return
-        folder = os.path.dirname(event.path)
         try:
-            running.preview = self._house.outbox.show_preview(folder, spec.result_stem, event.path)
+            running.preview = self._house.outbox.show_preview(
+                running.job.id, spec.result_stem, event.path
+            )
         except (StorageError, OSError) as error:  # a preview is worth no job
             logger().debug("No preview could be shown.", error=str(error))
 

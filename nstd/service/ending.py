@@ -72,6 +72,7 @@ class Endings:
             if job.id not in self._failing:
                 self._attempt(job)
         self._report(self._house.spool.catch_up())
+        self._remove_stale_previews()
         if self._left:
             self._pause = min(2 * self._pause, LONGEST_PAUSE_S)
         else:
@@ -130,7 +131,7 @@ class Endings:
             self._house.outbox.deliver(
                 parcel, job.outputs, lambda outputs: self._record(job.id, outputs)
             )
-        self._remove_preview(job_dir)
+        self._remove_preview(job.id)
         facts = _facts(job_dir)
         self._ledger.delivered(job.id, **facts)
         self._house.metrics.stage("deliver", self._house.now() - began)
@@ -147,17 +148,25 @@ class Endings:
         picture = next((output.name for output in outputs if output.role == "picture"), "")
         logger().info("Job done.", picture=picture, seconds=round(now - job.since, 1))
 
-    def _remove_preview(self, job_dir: str) -> None:
+    def _remove_preview(self, job_id: str) -> None:
         try:
-            self._house.outbox.remove_preview(job_dir)
-        except StorageError as error:  # a preview that stays is ugly, and no more
+            self._house.outbox.remove_preview(job_id)
+        except StorageError as error:  # worth no job: it is tried again by and by
             logger().warning("A preview could not be removed.", error=str(error))
+            self._left, self.due = True, self._house.now() + self._pause
+
+    def _remove_stale_previews(self) -> None:
+        try:
+            self._house.outbox.remove_previews({job.id for job in self._ledger.unfinished()})
+        except StorageError as error:
+            logger().debug("A preview cannot be removed yet.", error=str(error))
+            self._left, self.due = True, self._house.now() + self._pause
 
     # --- badly -------------------------------------------------------------------------------
 
     def _set_aside(self, job: Job, error: NstdError | None) -> None:
         self._house.require("failed")
-        self._remove_preview(self._house.spool.job_dir(job.id))
+        self._remove_preview(job.id)
         ended = self._house.spool.set_aside(job.id, error)
         self._failing.pop(job.id, None)
         if ended.outcome == "cancelled":

@@ -12,7 +12,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 
 from nstd.errors import StorageError
@@ -23,8 +23,6 @@ from nstd.jobs.names import shown
 
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 STATUS_PAGE = "status.html"
-PREVIEW_NOTE = "preview.name"
-"""In a job's folder: the name of its preview in the outbox, so that a restart can remove it."""
 MAX_REPORT_BYTES = 64 * 2**20
 Outputs = tuple[Output, ...]
 """Report and picture, in the order in which they become visible; empty: nothing chosen yet."""
@@ -50,10 +48,14 @@ class Parcel:
 
 
 class Outbox:
-    """The folder of results."""
+    """The folder of results.
 
-    def __init__(self, path: str, *, previews: str = "previews") -> None:
-        self.path, self._previews = path, previews
+    ``notes`` is a folder of nstd's own state. For each job that is shown it holds where its preview
+    lies, so that one that could not be removed is tried again, after a restart, too.
+    """
+
+    def __init__(self, path: str, *, notes: str, previews: str = "previews") -> None:
+        self.path, self._notes, self._previews = path, notes, previews
 
     # --- results -----------------------------------------------------------------------------
 
@@ -146,36 +148,62 @@ class Outbox:
 
     # --- previews ----------------------------------------------------------------------------
 
-    def show_preview(self, job_dir: str, stem: str, path: str) -> str:
+    def show_preview(self, job_id: str, stem: str, path: str) -> str:
         """Publish the newest preview of a job; returns its path below the outbox."""
         with open(path, "rb") as file:
             data = file.read()
-        name = _noted(job_dir)
-        with publish.guard(self._previews), self._folder(self._previews) as folder:
-            if name is None:
-                name = free_stem(folder, stem, (".jpg",)) + ".jpg"
+        shown_at = self._noted(job_id)
+        folder, _, name = (shown_at or f"{self._previews}/").rpartition("/")
+        with publish.guard(folder), self._folder(folder) as here:
+            if shown_at is None:
+                name = free_stem(here, stem, (".jpg",)) + ".jpg"
                 # No fsync: a note that a power cut takes costs a stale preview, not a picture.
-                with open(os.path.join(job_dir, PREVIEW_NOTE), "w", encoding="utf-8") as note:
-                    note.write(name)
+                os.makedirs(self._notes, exist_ok=True)
+                with open(self._note(job_id), "w", encoding="utf-8") as note:
+                    note.write(f"{folder}/{name}")
                 try:
-                    publish.write_atomic(folder, name, data, replace=False)
+                    publish.write_atomic(here, name, data, replace=False)
                 except FileExistsError:  # taken in this moment: another name next time
-                    os.unlink(os.path.join(job_dir, PREVIEW_NOTE))
+                    os.unlink(self._note(job_id))
             else:
-                publish.write_atomic(folder, name, data, replace=True)
-        return f"{self._previews}/{name}"
+                publish.write_atomic(here, name, data, replace=True)
+        return f"{folder}/{name}"
 
-    def remove_preview(self, job_dir: str) -> None:
-        """Remove a job's preview, if it has one."""
-        name = _noted(job_dir)
-        if name is None:
-            return
-        with publish.guard(self._previews), contextlib.ExitStack() as stack:
-            folder = stack.enter_context(self._folder(self._previews))
-            with contextlib.suppress(FileNotFoundError):
-                publish.call("unlink", os.unlink, name, dir_fd=folder)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(job_dir, PREVIEW_NOTE))
+    def remove_preview(self, job_id: str) -> None:
+        """Remove a job's preview, if it has one; StorageError: it is still known."""
+        shown_at = self._noted(job_id)
+        if shown_at is not None:
+            folder, _, name = shown_at.rpartition("/")
+            with (
+                publish.guard(folder),
+                contextlib.suppress(FileNotFoundError),
+                self._folder(folder, make=False) as here,
+            ):
+                publish.call("unlink", os.unlink, name, dir_fd=here)
+        with publish.guard(self._notes), contextlib.suppress(FileNotFoundError):
+            os.unlink(self._note(job_id))
+
+    def remove_previews(self, but_for: Container[str]) -> None:
+        """Remove the previews of all jobs but these; StorageError when one resists."""
+        job_ids: list[str] = []
+        with publish.guard(self._notes), contextlib.suppress(FileNotFoundError):
+            job_ids = os.listdir(self._notes)
+        for job_id in sorted(job_ids):
+            if job_id not in but_for:
+                self.remove_preview(job_id)
+
+    def _note(self, job_id: str) -> str:
+        return os.path.join(self._notes, job_id)
+
+    def _noted(self, job_id: str) -> str | None:
+        """Return where a job's preview lies below the outbox; None when it has none."""
+        with (
+            contextlib.suppress(OSError, UnicodeDecodeError),
+            open(self._note(job_id), encoding="utf-8") as note,
+        ):
+            shown_at = note.read()
+            return shown_at if shown_at.count("/") == 1 else None
+        return None
 
     # --- the folder itself -------------------------------------------------------------------
 
@@ -210,16 +238,6 @@ def _enter(parent: int, name: str, *, make: bool) -> int:
                 "Rename it, or put a real folder in its place.",
             ) from error
         raise
-
-
-def _noted(job_dir: str) -> str | None:
-    with (
-        contextlib.suppress(OSError),
-        open(os.path.join(job_dir, PREVIEW_NOTE), encoding="utf-8") as note,
-    ):
-        name = note.read()
-        return name if name and "/" not in name else None
-    return None
 
 
 def _is_of(outputs: Outputs, parcel: Parcel) -> bool:

@@ -27,7 +27,7 @@ from nstd.workers.executor import Executor
 from nstd.workers.local import LocalExecutor
 from nstd.workers.patience import Supervision
 
-SPOOL = "spool"
+SPOOL, PREVIEWS = "spool", "previews"
 MEMORY_SHARE = 0.8
 ENGINE_VARIABLE = "NSTD_ENGINE"
 
@@ -128,7 +128,11 @@ def make_house(config: Config, executor: Executor, now: Callable[[], float]) -> 
             retry=f"nstd retry {folders.option}".rstrip(),
             clock=now,
         ),
-        outbox=Outbox(str(folders.outbox), previews=config.outbox.previews_folder),
+        outbox=Outbox(
+            str(folders.outbox),
+            notes=str(folders.state / PREVIEWS),
+            previews=config.outbox.previews_folder,
+        ),
         executor=executor,
         metrics=Metrics(),
         mounts=Mounts(str(folders.state)),

@@ -15,6 +15,7 @@ from nstd.errors import NoSpaceError, StorageError
 from nstd.jobs import publish
 from nstd.jobs.job import Output
 from nstd.service.outbox import Outbox, Outputs, Parcel
+from tests.service.kit import refusing
 
 PICTURE = b"\xff\xd8 a painted beach \xff\xd9"
 
@@ -40,7 +41,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def outbox(root: Path) -> Outbox:
-    return Outbox(str(root))
+    return Outbox(str(root), notes=str(root.parent / "notes"))
 
 
 @pytest.fixture
@@ -261,14 +262,33 @@ def test_a_preview_is_replaced_and_goes_in_the_end(
     job = tmp_path / "job"
     job.mkdir()
     (job / "preview.jpg").write_bytes(b"one")
-    path = outbox.show_preview(str(job), "beach", str(job / "preview.jpg"))
+    path = outbox.show_preview("job", "beach", str(job / "preview.jpg"))
     assert path == "previews/beach.jpg"
     (job / "preview.jpg").write_bytes(b"two")
-    assert outbox.show_preview(str(job), "beach", str(job / "preview.jpg")) == path
+    assert outbox.show_preview("job", "beach", str(job / "preview.jpg")) == path
     assert (root / path).read_bytes() == b"two"
-    outbox.remove_preview(str(job))
-    outbox.remove_preview(str(job))
+    outbox.remove_preview("job")
+    outbox.remove_preview("job")
     assert listing(root) == []
+
+
+def test_a_preview_that_resists_is_known_until_it_is_gone(root: Path, tmp_path: Path) -> None:
+    def opened(previews: str) -> Outbox:
+        return Outbox(str(root), notes=str(tmp_path / "notes"), previews=previews)
+
+    (tmp_path / "preview.jpg").write_bytes(b"one")
+    outbox = opened("previews")
+    for job in ("one", "two"):
+        outbox.show_preview(job, "beach", str(tmp_path / "preview.jpg"))
+    with refusing(errno.EIO, "unlink"), pytest.raises(StorageError):
+        outbox.remove_preview("one")
+    assert listing(root) == ["previews/beach-2.jpg", "previews/beach.jpg"]
+    later = opened("elsewhere")  # after a restart, with another folder
+    later.remove_previews({"two"})
+    assert listing(root) == ["previews/beach-2.jpg"]
+    later.remove_previews(())
+    assert listing(root) == []
+    assert not any((tmp_path / "notes").iterdir())
 
 
 def test_a_preview_never_takes_the_place_of_another_file(
@@ -280,9 +300,9 @@ def test_a_preview_never_takes_the_place_of_another_file(
     job.mkdir()
     (job / "preview.jpg").write_bytes(b"one")
     for _ in range(2):
-        path = outbox.show_preview(str(job), "beach", str(job / "preview.jpg"))
+        path = outbox.show_preview("job", "beach", str(job / "preview.jpg"))
         assert path == "previews/beach-2.jpg"
-    outbox.remove_preview(str(job))
+    outbox.remove_preview("job")
     assert listing(root) == ["previews/beach.jpg"]
 
 
