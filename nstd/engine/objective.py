@@ -62,6 +62,7 @@ class Objective:
     """Loss and gradient of one preset's kind of objective."""
 
     tile = 0
+    """In one piece, as a ``Reader``'s tile says it."""
 
     def __init__(self, extractor: FeatureExtractor, params: StyleParams) -> None:
         self.extractor = extractor

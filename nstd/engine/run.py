@@ -39,12 +39,11 @@ _STAGES = ("prepare", "compile", "optimize")
 
 @dataclass(frozen=True)
 class Backend:
-    """How one level is computed: its reader, its loop, its tiles (0: in one piece)."""
+    """How one level is computed: what measures, what steps."""
 
     reader: Reader
     optimizer: Adam | LBFGS
     loop: StepLoop
-    tile: int
     most: int = 1
     """Pictures of the level's size that may step in one batch."""
 
@@ -158,7 +157,7 @@ class Run:
         self.seconds["compile"] += self.clock() - prepared
         if len(self.steps_run) <= self.level_index:
             self.steps_run.append(0)
-            self.tiles.append(backend.tile)
+            self.tiles.append(backend.reader.tile)
         while not self._level_done(level, common):
             common, memory = self._chunk(backend, common, memory, targets)
             self._tell(level, common, memory)

@@ -242,7 +242,7 @@ class Stylizer:
                 loop = TiledLoop(reader, optimizer)
             else:
                 loop = DeviceLoop(reader, optimizer)
-            return Backend(reader, optimizer, loop, memory.tile)
+            return Backend(reader, optimizer, loop)
 
         with self._lock:
             return _kept(self._backends, (*_traced_by(params), memory), made)

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from nstd.errors import TransientError
 from nstd.jobs.inputs import InboxFile
 from nstd.jobs.publish import CHUNK, call, copy_new, guard, storage_error, sync_folder
-from nstd.jobs.taken import Taken
+from nstd.jobs.taken import Taken, numbers
 from nstd.jobs.text import shown
 
 FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -87,9 +87,12 @@ def _unopened(file: InboxFile, error: OSError) -> TransientError:
 
 def is_same(file: InboxFile, found: os.stat_result) -> bool:
     """Whether the file is in the very state that was seen before."""
-    return (file.dev, file.inode, file.size, file.mtime_ns, file.ctime_ns) == (
-        found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns,
-    )  # fmt: skip
+    return numbers(file) == _numbers(found)
+
+
+def _numbers(found: os.stat_result) -> tuple[int, ...]:
+    """Return what ``taken.numbers`` are of a file that was just looked at."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def hash_input(root: str, folder: str, file: InboxFile) -> str:
@@ -198,10 +201,10 @@ def _is_taken(folder: int, name: str, taken: Taken) -> bool:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             return False
-        numbers = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        if numbers == taken.numbers:
+        now = _numbers(found)
+        if now == taken.numbers:
             return True
-        return taken.may_be(numbers) and _hash(descriptor) == taken.sha256
+        return taken.may_be(now) and _hash(descriptor) == taken.sha256
     finally:
         os.close(descriptor)
 

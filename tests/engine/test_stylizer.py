@@ -350,7 +350,7 @@ def test_memory_that_runs_out_leads_to_smaller_tiles_and_then_to_words(
     tiles: list[int] = []
 
     def exhausted(run: Run, _resume: Checkpoint | None) -> Result:
-        tiles.append(run.backends(run.levels[-1]).tile)
+        tiles.append(run.backends(run.levels[-1]).reader.tile)
         raise tf.errors.ResourceExhaustedError(None, None, "no memory")
 
     monkeypatch.setattr(Run, "paint", exhausted)
@@ -370,7 +370,7 @@ def test_a_run_that_had_to_take_smaller_pieces_goes_on_in_them(
     paint = Run.paint
 
     def short_of_memory(run: Run, resume: Checkpoint | None) -> Result:
-        tiles.append(run.backends(run.levels[-1]).tile)
+        tiles.append(run.backends(run.levels[-1]).reader.tile)
         if not tiles[-1]:
             raise tf.errors.ResourceExhaustedError(None, None, "no memory")
         return paint(run, resume)
