@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from nstd.engine.params import Precision
     from nstd.engine.weights import Weights
 
-ENGINE_VERSION = 3
+ENGINE_VERSION = 4
 """Raised when the same job would give other pixels: part of a checkpoint's identity."""
 
 _FIRST_STEP = 0.02
